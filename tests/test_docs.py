@@ -200,6 +200,17 @@ def test_unknown_commands_and_options_are_noticed():
     assert click_problems(["presets", "--jsn"]) == ["no option --jsn"]
 
 
+def test_every_picture_is_shown_in_a_document():
+    shown = {
+        (path.parent / target).resolve()
+        for path in documents()
+        for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", prose(path))
+    }
+    pictures = [p for p in (ROOT / "docs" / "img").glob("*") if p.suffix in {".png", ".svg"}]
+    assert [name(p) for p in pictures if p.resolve() not in shown] == []
+    assert not pictures or "](docs/img/" in (ROOT / "README.md").read_text("utf-8"), "the README shows none"
+
+
 def test_the_changelog_opens_with_what_is_forthcoming():
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert headings[0] == "(Forthcoming)"

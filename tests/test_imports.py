@@ -21,9 +21,9 @@ FORBIDDEN = {
 # A module imports from the lines above its own; modules of one sub-package may also import each other.
 LAYERS = [
     "notes errors",
-    "encoding settings backend sampling",
+    "encoding held settings backend sampling",
     "corpus measures formats layers windows",
-    "models inspection",
+    "prediction models inspection",
     "hypermodel",
     "training scoring",
     "generation floors",
