@@ -67,7 +67,7 @@ format: $(STAMP)  ## Rewrite the code in the common format and mend what ruff ca
 	$(PY) -m ruff format .
 
 bench: $(STAMP)  ## Run the benchmarks and print their figures (benchmarks/README.md has the last ones)
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script $(ARGS); done
+	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PY) $$script $(ARGS); done
 
 sweep:  ## Search many models at once: comes with the package `search`, not there yet
 	@echo "make sweep: the package 'search' is not part of this version; train one model with '.venv/bin/bach train'" \
@@ -82,7 +82,7 @@ constraints: $(STAMP)  ## Resolve the newest versions that pyproject.toml allows
 
 clean:  ## Remove all that these targets made in this folder: .venv, .cache, build leftovers
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
-	find bach tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Reads as "is this Python one that we can use?": right version, and able to make a virtual environment.
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
