@@ -38,15 +38,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 # A virtual environment holds absolute paths, so one that came along when the folder was moved or copied is made anew.
 ifneq ($(wildcard $(VENV)/.made-in),)
 ifneq ($(shell cat $(VENV)/.made-in),$(CURDIR))
-$(info This folder has moved since .venv was made; making it anew.)
-$(shell rm -rf $(VENV))
+MOVED := remove-moved-venv
 endif
 endif
 
 .PHONY: help install test test-fast check format bench sweep constraints clean
 
 help:  ## Print the targets, one line each
-	@echo "Every target sets up .venv by itself the first time (1 to 5 minutes, about 2.5 GB)."
+	@echo "Every target sets up .venv by itself the first time (about a minute, 2.5 GB)."
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP)  ## Set up .venv with the package and all tools (EXTRAS=gpu,dev for an NVIDIA GPU)
@@ -73,12 +72,13 @@ sweep:  ## Search many models at once: comes with the package `search`, not ther
 	@echo "make sweep: the package 'search' is not part of this version; train one model with '.venv/bin/bach train'" \
 	      "(after 'make install'; '.venv/bin/bach train --help' says how)." >&2; exit 1
 
-constraints: $(STAMP)  ## Resolve the newest versions that pyproject.toml allows and write constraints.txt
-	@mkdir -p $(CACHE)
+constraints: | $(PY)  ## Resolve the newest versions that pyproject.toml allows and write constraints.txt
+	@mkdir -p "$(CACHE)"
+	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile pyproject.toml --extra cpu --extra jax --extra dev --universal --python-version 3.11 \
-	      --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file $(CACHE)/resolved.txt
-	{ sed '/^#/!d' constraints.txt; sed '/^#/d' $(CACHE)/resolved.txt; } > $(CACHE)/constraints.txt
-	mv $(CACHE)/constraints.txt constraints.txt
+	      --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file "$(CACHE)/resolved.txt"
+	{ sed '/^#/!d' constraints.txt; sed '/^#/d' "$(CACHE)/resolved.txt"; } > "$(CACHE)/constraints.txt"
+	mv "$(CACHE)/constraints.txt" constraints.txt
 
 clean:  ## Remove all that these targets made in this folder: .venv, .cache, build leftovers
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
@@ -87,7 +87,12 @@ clean:  ## Remove all that these targets made in this folder: .venv, .cache, bui
 # Reads as "is this Python one that we can use?": right version, and able to make a virtual environment.
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
-$(PY):
+.PHONY: remove-moved-venv
+remove-moved-venv:
+	@echo "This folder was moved since .venv was made; making it anew."
+	@rm -rf $(VENV)
+
+$(PY): $(MOVED)
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	    if "$$python" -c '$(SUITABLE)' 2>/dev/null; then found="$$python"; break; fi; done; \
 	if [ -z "$$found" ]; then \
@@ -98,8 +103,8 @@ $(PY):
 	"$$found" -m venv $(VENV)
 	@echo "$(CURDIR)" > $(VENV)/.made-in
 
-$(STAMP): pyproject.toml constraints.txt | $(PY)
-	@echo "Installing the package with [$(EXTRAS)] into .venv, exact versions from constraints.txt: 1 to 5 minutes, once."
+$(STAMP): pyproject.toml constraints.txt $(MOVED) | $(PY)
+	@echo "Installing the package with [$(EXTRAS)] into .venv, exact versions from constraints.txt: about a minute, more on a slow line."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(PY) -m uv pip install --quiet --python $(PY) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-*; touch $@

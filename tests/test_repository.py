@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from functools import cache
@@ -115,6 +116,41 @@ def test_no_module_is_a_drawer_for_odds_and_ends():
 
 def test_the_ci_script_can_be_executed():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The environment that an outer `make test` leaves behind would change what this one does.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")} | {"PYTHON": ""}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_make_alone_prints_the_targets_and_sets_nothing_up(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = make(tmp_path)
+    assert done.returncode == 0
+    listed = set(re.findall(r"^  make ([a-z-]+) +\S", done.stdout, re.M))
+    assert listed >= {"help", "test", "test-fast", "check", "bench", "sweep", "install", "clean"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Makefile"]
+
+
+def test_set_up_without_a_suitable_python_says_which_is_needed(tmp_path):
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / file, tmp_path)
+    done = make(tmp_path, "install", "PYTHON=no-such-python")
+    assert done.returncode != 0
+    assert "tried no-such-python; needed is 3.11, 3.12 or 3.13" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_environment_that_was_moved_is_made_anew(tmp_path):
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / file, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").touch()
+    (tmp_path / ".venv" / ".made-in").write_text("/somewhere/else\n", "utf-8")
+    done = make(tmp_path, "install", "PYTHON=no-such-python")
+    assert "moved" in done.stdout
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_every_dependency_is_pinned_within_its_bounds():
