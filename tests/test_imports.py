@@ -18,20 +18,11 @@ FORBIDDEN = {
     "search": {"bach", "music21", "mido", "verovio", "partitura", "pretty_midi"},
     "results": {"ray", "optuna", "keras", "keras_tuner", "tensorflow", "jax", "search", "bach"},
 }
-# A module imports from the lines above its own; modules of one sub-package may also import each other.
-LAYERS = [
-    "notes errors",
-    "encoding held settings backend sampling",
-    "corpus measures formats layers windows",
-    "prediction models inspection",
-    "hypermodel",
-    "training scoring",
-    "generation floors",
-    "task",
-    "cli",
-]
 # These answer `bach --help` and work without a model, so Keras (2 s to import, TensorFlow 5 s) has no place in them.
-WITHOUT_KERAS = {"notes", "errors", "encoding", "corpus", "measures", "formats", "windows", "inspection"}
+WITHOUT_KERAS = {
+    *("notes", "errors", "encoding", "held", "measures", "formats", "windows", "corpus", "duplicates", "inspection"),
+    *("sampling", "scoring", "floors"),
+}
 # Imported inside the function that needs them, never on top of a module.
 SLOW_TO_IMPORT = {"music21", "matplotlib", "verovio", "tensorflow", "jax", "scipy"}
 
@@ -81,14 +72,23 @@ def test_a_package_stays_out_of_what_is_not_its_business(package):
     assert not wrong
 
 
+def layers_of_bach() -> dict[str, int]:
+    """The table in docs/architecture.md: module -> its line, from the top."""
+    document = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = re.search(r"```text\n(.*?)```", document, re.S)
+    assert table, "docs/architecture.md has no table of imports"
+    lines = [re.split(r" {3,}", line)[0].split() for line in table[1].splitlines()]
+    return {name: level for level, names in enumerate(lines) for name in names}
+
+
 def test_bach_is_built_from_the_ground_up():
-    height = {name: level for level, line in enumerate(LAYERS) for name in line.split()}
+    height = layers_of_bach()
     wrong = []
     for path in modules("bach"):
         here = part(path)
         if not here:
             continue  # `bach/__init__.py` shows the public names of all
-        assert here in height, f"{path.relative_to(ROOT)}: give it its place in LAYERS and in docs/architecture.md"
+        assert here in height, f"{path.relative_to(ROOT)}: give it its place in docs/architecture.md"
         for name in imports(path):
             there = name.split(".")[1] if name.startswith("bach.") else ""
             if there in height and there != here and height[there] >= height[here]:
@@ -119,22 +119,28 @@ def test_slow_libraries_are_imported_only_where_they_are_used():
     assert not wrong
 
 
+def normal(requirement: str) -> str:
+    """The name in a requirement, as package indexes spell it."""
+    found = re.match(r"[\w.-]+", requirement)
+    assert found, requirement
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def libraries(folders: list[str]) -> set[str]:
+    """The distributions that the modules in `folders` import from."""
+    own = {"bach", "search", "results", "tests", "benchmarks", *sys.stdlib_module_names}
+    names = {n.split(".")[0] for folder in folders for path in modules(folder) for n in imports(path)} - own
+    provided_by = packages_distributions()
+    return {normal(dist) for name in names for dist in provided_by.get(name, [name])}
+
+
 def test_declared_dependencies_are_exactly_the_libraries_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-
-    def normal(requirement: str) -> str:
-        name = re.match(r"[\w.-]+", requirement)
-        assert name, requirement
-        return re.sub(r"[-_.]+", "-", name[0]).lower()
-
+    extras = {extra: {normal(r) for r in wanted} for extra, wanted in project["optional-dependencies"].items()}
     declared = {normal(r) for r in project["dependencies"]}
-    optional = {normal(r) for extra in ("cpu", "gpu", "jax") for r in project["optional-dependencies"][extra]}
-    names = {n.split(".")[0] for package in PACKAGES for path in modules(package) for n in imports(path)}
-    provided_by = packages_distributions()
-    used = {
-        normal(dist)
-        for name in names - set(sys.stdlib_module_names) - set(PACKAGES)
-        for dist in provided_by.get(name, [name])
-    }
-    assert used - declared - optional == set(), "imported, not declared in pyproject.toml"
+    backends = extras["cpu"] | extras["gpu"] | extras["jax"]
+    used = libraries(PACKAGES)
+    assert used - declared - backends == set(), "imported, not declared in pyproject.toml"
     assert declared - used == set(), "declared in pyproject.toml, imported nowhere"
+    in_tests = libraries(["tests", "benchmarks"])
+    assert in_tests - declared - backends - extras["dev"] == set(), "imported by tests, not in the extra `dev`"
