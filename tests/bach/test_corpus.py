@@ -41,7 +41,7 @@ def chorale(identifier: str, pitch: int = 60, steps: int = 4) -> Chorale:
     return Chorale(id=identifier, pitches=np.full((steps, 4), pitch))
 
 
-def three_splits(pitch: int = 60) -> dict[Split, list[Chorale]]:
+def three_splits(pitch: int = 60) -> Any:
     return {split: [chorale(f"{split}/0", pitch)] for split in SPLITS}
 
 
@@ -281,7 +281,7 @@ def test_the_fingerprint_tells_pitches_lengths_order_and_splits_but_not_names():
     renamed: dict[Split, list[Chorale]] = {split: [chorale(f"{split}/other")] for split in SPLITS}
     assert Dataset.of("b", renamed).fingerprint == plain.fingerprint
     low, high = chorale("train/1", 50), chorale("train/2", 70)
-    others: list[dict[Split, list[Chorale]]] = [
+    others = [
         three_splits(61),
         three_splits() | {"train": [chorale("train/0", steps=5)]},
         three_splits() | {"train": [chorale("train/0", steps=2), chorale("train/1", steps=2)]},
