@@ -4,12 +4,10 @@ A file in the cache appears under its name only when it is complete. Two process
 once; the later one wins and both are right.
 """
 
+import hashlib
 import io
 import logging
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +20,7 @@ from bach.notes import SPLITS, Split
 
 CACHE_VARIABLE = "BACH_CACHE"
 
-# What NumPy and zipfile raise on files that are cut off, overwritten or of another kind; seen by flipping bytes.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    StopIteration,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    DataError,
-    MemoryError,
-    OverflowError,
-)
+_SEAL_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +34,7 @@ def cache_folder(given: Path | None = None) -> Path:
 
 
 def write_dataset(path: Path, dataset: Dataset) -> None:
-    """Keeps `dataset` in the file `path` (NumPy's npz, no pickle), whole or not at all.
+    """Keeps `dataset` in the file `path` (NumPy's npz, no pickle, and a checksum behind it), whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
@@ -67,30 +50,42 @@ def write_dataset(path: Path, dataset: Dataset) -> None:
         ids=np.array([chorale.id for chorale in chorales]),
         titles=np.array([chorale.title for chorale in chorales]),
     )
-    write_whole(path, data.getvalue())
+    write_whole(path, sealed(data.getvalue()))
+
+
+def sealed(data: bytes) -> bytes:
+    """Returns `data` with its SHA-256 (32 bytes) behind it."""
+    return data + hashlib.sha256(data).digest()
 
 
 def read_dataset(path: Path, *, name: str) -> Dataset | None:
     """Returns the dataset kept in `path`; `None` if there is none, or if it is damaged, which is logged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = {key: kept[key] for key in ("fingerprint", "pitches", "lengths", "counts", "ids", "titles")}
-        pieces = np.split(arrays["pitches"], np.cumsum(arrays["lengths"])[:-1])
-        chorales = iter(
-            Chorale(id=str(identifier), title=str(title), pitches=pitches)
-            for identifier, title, pitches in zip(arrays["ids"], arrays["titles"], pieces, strict=True)
-        )
-        splits: dict[Split, list[Chorale]] = {
-            split: [next(chorales) for _ in range(int(count))]
-            for split, count in zip(SPLITS, arrays["counts"], strict=True)
-        }
-        dataset = Dataset.of(name, splits)
-        if dataset.fingerprint != str(arrays["fingerprint"]):
-            raise ValueError("the contents do not have the fingerprint that is written beside them")
+        kept = path.read_bytes()
+        data = kept[:-_SEAL_BYTES]
+        if kept != sealed(data):
+            raise ValueError("its contents do not have the checksum behind them")
+        return _unpacked(data, name)
     except FileNotFoundError:
         return None
-    except _DAMAGE as error:
+    except (OSError, ValueError, KeyError, StopIteration, DataError) as error:
         logger.warning("%s is damaged and is built again: %s", path, error)
-    else:
-        return dataset
-    return None
+        return None
+
+
+def _unpacked(data: bytes, name: str) -> Dataset:
+    with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+        arrays = {key: kept[key] for key in ("fingerprint", "pitches", "lengths", "counts", "ids", "titles")}
+    pieces = np.split(arrays["pitches"], np.cumsum(arrays["lengths"])[:-1])
+    chorales = iter(
+        Chorale(id=str(identifier), title=str(title), pitches=pitches)
+        for identifier, title, pitches in zip(arrays["ids"], arrays["titles"], pieces, strict=True)
+    )
+    splits: dict[Split, list[Chorale]] = {
+        split: [next(chorales) for _ in range(int(count))]
+        for split, count in zip(SPLITS, arrays["counts"], strict=True)
+    }
+    dataset = Dataset.of(name, splits)
+    if dataset.fingerprint != str(arrays["fingerprint"]):
+        raise ValueError("its contents do not have the fingerprint that is written beside them")
+    return dataset

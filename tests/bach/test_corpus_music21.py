@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bach.corpus import EXPECTED_COUNTS, MUSIC21_FINGERPRINT, load
-from bach.corpus.cache import read_dataset, write_dataset
+from bach.corpus.cache import read_dataset, sealed, write_dataset
 from bach.corpus.music21_scores import (
     Recipe,
     corpus_folder,
@@ -131,12 +133,31 @@ def test_a_damaged_cache_is_noticed_and_built_again(rebuilt, tmp_path, monkeypat
     assert dataset.fingerprint == MUSIC21_FINGERPRINT
 
 
-def test_a_cache_with_other_pitches_under_the_right_fingerprint_is_noticed(rebuilt, tmp_path, caplog):
-    write_dataset(tmp_path / "kept.npz", rebuilt)
-    with np.load(tmp_path / "kept.npz") as kept:
+@given(at=st.integers(0, 2**20), bit=st.integers(0, 7))
+def test_one_flipped_bit_in_the_cache_is_noticed(rebuilt, cache, at, bit):
+    (path,) = cache.glob("*.npz")
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    (cache / "flipped").write_bytes(data)
+    assert read_dataset(cache / "flipped", name="music21") is None
+
+
+def with_changed_arrays(dataset, path, change):
+    """Keeps `dataset` in `path` with its arrays changed, as somebody might who knows how the file is made."""
+    write_dataset(path, dataset)
+    with np.load(io.BytesIO(path.read_bytes()[:-32])) as kept:
         arrays = dict(kept)
-    arrays["pitches"][0, 0] ^= 1
-    np.savez(tmp_path / "kept.npz", **arrays)
+    change(arrays)
+    data = io.BytesIO()
+    np.savez(data, **arrays)
+    path.write_bytes(sealed(data.getvalue()))
+
+
+def test_a_cache_with_other_pitches_under_the_right_fingerprint_is_noticed(rebuilt, tmp_path, caplog):
+    def change(arrays):
+        arrays["pitches"][0, 0] ^= 1
+
+    with_changed_arrays(rebuilt, tmp_path / "kept.npz", change)
     assert read_dataset(tmp_path / "kept.npz", name="music21") is None
     assert "fingerprint" in caplog.text
 
@@ -146,13 +167,19 @@ def test_a_cache_with_pickles_in_it_is_never_unpickled(rebuilt, tmp_path, caplog
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "sprung"),))
 
-    write_dataset(tmp_path / "kept.npz", rebuilt)
-    with np.load(tmp_path / "kept.npz") as kept:
-        arrays = dict(kept)
-    arrays["titles"] = np.array([Trap()], object)
-    np.savez(tmp_path / "kept.npz", **arrays)
+    def change(arrays):
+        arrays["titles"] = np.array([Trap()], object)
+
+    with_changed_arrays(rebuilt, tmp_path / "kept.npz", change)
     assert read_dataset(tmp_path / "kept.npz", name="music21") is None
+    assert "allow_pickle" in caplog.text
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("missing", ["titles", "counts"])
+def test_a_cache_of_another_make_is_built_again(rebuilt, tmp_path, missing):
+    with_changed_arrays(rebuilt, tmp_path / "kept.npz", lambda arrays: arrays.pop(missing))
+    assert read_dataset(tmp_path / "kept.npz", name="music21") is None
 
 
 def test_a_cache_that_cannot_be_written_costs_time_but_nothing_else(rebuilt, tmp_path, monkeypatch, caplog):
