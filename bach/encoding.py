@@ -22,8 +22,27 @@ START = NUM_TOKENS
 MAX_HELD = 79
 """Held times are counted in steps up to this number (inclusive)."""
 
-NOTE_INPUTS = ("previous_1", "previous_2", "previous_3", "previous_4", "voice", "beat", "held")
-"""The columns of `note_inputs`, in order."""
+MIN_ECHO_DISTANCE = 16
+"""An echo comes from at least this many steps ago; held chords are no echoes of themselves."""
+MIN_ECHO_NOTES = 8
+"""The shortest match that counts as an echo, in notes."""
+MAX_ECHO = 32
+"""Echoes are measured in steps up to this number (inclusive)."""
+
+NOTE_INPUTS = (
+    "previous_1",
+    "previous_2",
+    "previous_3",
+    "previous_4",
+    "echo",
+    "voice",
+    "beat",
+    "held",
+    "echo_steps",
+)
+"""The columns of `note_inputs`, in order; those that hold notes come first."""
+NUM_NOTE_COLUMNS = 5
+"""How many columns of `note_inputs` hold notes, which move with a transposition."""
 
 
 def encode(pitches: Pitches) -> Tokens:
@@ -99,22 +118,51 @@ def held_steps(pitches: Pitches) -> np.ndarray:
     return np.minimum(index - begun + 1, MAX_HELD).astype(np.int32)
 
 
+def echoes(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for each note what followed the last passage like this one: the note, and how long the passage is.
+
+    Bach repeats the opening lines of most chorales. For every `t` this looks for the earlier place whose notes agree with
+    `tokens[..t]` for longest, at least `MIN_ECHO_NOTES` notes long and `MIN_ECHO_DISTANCE` steps ago, the latest of equals.
+
+    Returns:
+        Two int32 arrays as long as `tokens`: the note after that place (`START` where there is none), and the length of the
+        agreement in whole steps, at most `MAX_ECHO` (0 where there is none).
+    """
+    tokens = np.asarray(tokens, np.int32)
+    notes, steps = np.full(len(tokens), START, np.int32), np.zeros(len(tokens), np.int32)
+    nearest = MIN_ECHO_DISTANCE * NUM_VOICES
+    runs = np.zeros(len(tokens) + 1, np.int32)  # runs[j + 1]: for how many notes the passages up to t and up to j agree
+    index = np.arange(len(tokens))
+    for t in range(len(tokens)):
+        last = t - nearest
+        if last < 0:
+            continue
+        agree = (tokens[: last + 1] == tokens[t]) & ((t - index[: last + 1]) % NUM_VOICES == 0)
+        runs[1 : last + 2] = np.where(agree, np.minimum(runs[: last + 1] + 1, MAX_ECHO * NUM_VOICES), 0)
+        place = last - int(runs[last + 1 : 0 : -1].argmax())
+        if runs[place + 1] >= MIN_ECHO_NOTES:
+            notes[t], steps[t] = tokens[place + 1], runs[place + 1] // NUM_VOICES
+    return notes, steps
+
+
 def note_inputs(tokens: Tokens) -> np.ndarray:
-    """Returns what may be known before each note but the first: `[len(tokens), 7]`, int32, columns `NOTE_INPUTS`.
+    """Returns what may be known before each note but the first: `[len(tokens), 9]`, int32, columns `NOTE_INPUTS`.
 
     Row `t` describes the note `t + 1` that is to be predicted after `tokens[0..t]`: the four notes before it (`START` where
-    there is none), its voice (0..3), its step in the bar (0..15), and for how many steps its voice has sung its last pitch
-    (0 before the voice's first note). The last row describes the note after the sequence.
-    `bach.layers.NoteInputs` computes the same inside a model.
+    there is none), its echo (see `echoes`), its voice (0..3), its step in the bar (0..15), for how many steps its voice has sung
+    its last pitch (0 before the voice's first note), and the length of the echo in steps. The last row describes the note after
+    the sequence. `bach.layers.NoteInputs` computes the same inside a model.
     """
     tokens = np.asarray(tokens, np.int32)
     length = len(tokens)
+    if not length:
+        return np.zeros((0, len(NOTE_INPUTS)), np.int32)
     before = np.concatenate([np.full(NUM_VOICES, START, np.int32), tokens])
     note = np.arange(1, length + 1)
     previous = [before[NUM_VOICES - k + 1 : NUM_VOICES - k + 1 + length] for k in range(1, NUM_VOICES + 1)]
     steps = -(-length // NUM_VOICES)
     grid = np.concatenate([tokens, np.full(steps * NUM_VOICES - length, -1, np.int32)]).reshape(steps, NUM_VOICES)
-    held = np.concatenate([np.zeros(NUM_VOICES, np.int32), held_steps(grid).reshape(-1)]) if length else before
-    return np.stack(
-        [*previous, note % NUM_VOICES, note // NUM_VOICES % STEPS_PER_BAR, held[1 : length + 1]], axis=1
-    ).astype(np.int32)
+    held = np.concatenate([np.zeros(NUM_VOICES, np.int32), held_steps(grid).reshape(-1)])[1 : length + 1]
+    echo, echo_steps = echoes(tokens)
+    beat = note // NUM_VOICES % STEPS_PER_BAR
+    return np.stack([*previous, echo, note % NUM_VOICES, beat, held, echo_steps], axis=1).astype(np.int32)

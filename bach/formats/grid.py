@@ -68,6 +68,11 @@ def writable(pitches: Pitches) -> Pitches:
     return pitches.astype(np.int16)
 
 
+def printable(title: str) -> str:
+    """Returns a title without what no file can carry: control characters and halves of characters."""
+    return "".join(character for character in title if character.isprintable())
+
+
 def on_grid(lines: Sequence[Line], where: str) -> np.ndarray:
     """Returns the voices as steps: `[T, len(lines)]`, int16. Silence after the last note is left out.
 

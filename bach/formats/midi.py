@@ -7,7 +7,7 @@ from collections import defaultdict
 import mido
 
 from bach.errors import FormatError
-from bach.formats.grid import MAX_STEPS, Line, TimedNote, writable
+from bach.formats.grid import MAX_STEPS, Line, TimedNote, printable, writable
 from bach.held import merged_notes
 from bach.notes import STEPS_PER_QUARTER, VOICES, Pitches
 
@@ -39,7 +39,7 @@ def render_midi(pitches: Pitches, *, tempo: float = 90.0, title: str = "") -> by
         track = file.add_track(name.capitalize())
         if voice == 0:
             if title:
-                track.append(mido.MetaMessage("text", text=title))
+                track.append(mido.MetaMessage("text", text=printable(title)))
             track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo)))
             track.append(mido.MetaMessage("time_signature", numerator=4, denominator=4))
         track.append(mido.Message("program_change", channel=voice, program=CHOIR))

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 
 from bach.errors import FormatError
-from bach.formats.grid import MAX_STEPS, Line, TimedNote, writable
+from bach.formats.grid import MAX_STEPS, Line, TimedNote, printable, writable
 from bach.formats.midi import CHOIR
 from bach.held import runs
 from bach.notes import SILENCE, STEPS_PER_BAR, STEPS_PER_QUARTER, VOICES, Pitches
@@ -63,7 +63,7 @@ def _score(pitches: Pitches, tempo: float, title: str) -> "Score":
 
     signature = _estimated_key(pitches)
     bars = stream.Score()
-    bars.metadata = metadata.Metadata(title=title)
+    bars.metadata = metadata.Metadata(title=printable(title))
     parts = []
     for voice, name in enumerate(VOICES):
         part = stream.Part(id=name.capitalize())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bach.errors import OutputError
-from bach.formats.grid import writable
+from bach.formats.grid import printable, writable
 from bach.formats.musicxml import render_musicxml
 from bach.held import merged_notes
 from bach.notes import STEPS_PER_BAR, STEPS_PER_QUARTER, VOICES, Pitches
@@ -52,8 +52,7 @@ def render_png(pitches: Pitches, *, title: str = "") -> bytes:
     legend = [Patch(color=colour, label=voice) for voice, colour in zip(VOICES, COLOURS, strict=True)]
     figure.legend(handles=legend, loc="outside upper right", ncols=4, frameon=False, fontsize=11)
     if title:
-        # The dollar sign would begin a formula.
-        figure.suptitle(title.replace("$", r"\$"), x=0.01, ha="left", fontsize=14)
+        figure.suptitle(printable(title), x=0.01, ha="left", fontsize=14, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

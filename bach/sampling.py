@@ -1,0 +1,56 @@
+"""How the next note is chosen from what a model says: pure functions of logits and a random number.
+
+Chance comes in as numbers drawn beforehand, one a note and chorale, so that a chorale depends on its own seed only, whatever
+else is generated beside it.
+"""
+
+import numpy as np
+from keras import ops
+
+from bach.notes import NUM_TOKENS
+
+_FORBIDDEN = -1e9
+
+
+def choose(logits, uniform, *, temperature, top_p, allowed):
+    """Returns one token per row.
+
+    Args:
+        logits: `[batch, 47]`.
+        uniform: `[batch]` numbers in [0, 1), the chance of each row.
+        temperature: above 0; the logits are divided by it, so that below 1 the probable grows more probable.
+        top_p: in (0, 1]; only the most probable tokens whose probabilities first sum to this are kept, at least one;
+            `None` keeps all.
+        allowed: `[batch, 47]` (or broadcast to it) booleans; at least one a row.
+
+    Returns:
+        `[batch]` int32.
+
+    Source: nucleus sampling as in Holtzman et al. 2020, The Curious Case of Neural Text Degeneration, section 3.1.
+    """
+    probabilities = ops.softmax(ops.where(allowed, ops.cast(logits, "float32") / temperature, _FORBIDDEN))
+    kept = ops.where(allowed, probabilities, 0.0)
+    if top_p is not None:
+        more_probable = probabilities[:, None, :] > probabilities[:, :, None]  # [B, i, j]: j is more probable than i
+        mass_above = ops.sum(ops.where(more_probable, probabilities[:, None, :], 0.0), axis=-1)
+        kept = ops.where(mass_above < top_p, kept, 0.0)
+    cumulative = ops.matmul(kept, np.triu(np.ones((NUM_TOKENS, NUM_TOKENS), np.float32)))  # [B, 47]
+    target = uniform[:, None] * cumulative[:, -1:]
+    index = ops.sum(ops.cast(cumulative <= target, "int32"), axis=-1)
+    # Where rounding leaves no room above the target, the last token that has any probability is meant.
+    last = ops.max(ops.where(kept > 0, np.arange(NUM_TOKENS, dtype=np.int32), 0), axis=-1)
+    return ops.minimum(index, last)
+
+
+def most_probable(logits, *, allowed):
+    """Returns the most probable allowed token per row: `[batch]` int32; the lowest of equals."""
+    return ops.cast(ops.argmax(ops.where(allowed, logits, _FORBIDDEN), axis=-1), "int32")
+
+
+def chances(seeds, notes: int) -> np.ndarray:
+    """Returns `[len(seeds), notes]` float32 numbers in [0, 1): row `i` depends on `seeds[i]` alone.
+
+    A longer draw begins with the shorter one of the same seed.
+    """
+    rows = [np.random.Generator(np.random.Philox(int(seed))).random(notes, dtype=np.float32) for seed in seeds]
+    return np.stack(rows) if rows else np.zeros((0, notes), np.float32)

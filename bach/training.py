@@ -1,0 +1,336 @@
+"""Training, one epoch at a time: no Ray, no printing, stopped and continued anywhere with the same outcome.
+
+    training = Training(model, settings, train, valid, epochs=20, seed=1)
+    for result in training.run():     # one EpochResult an epoch
+        training.save(folder)         # a later Training(...).restore(folder) goes on as if nothing had happened
+    training.load_best()              # the model now has the weights of the best epoch
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bach import backend
+from bach.encoding import encode, note_inputs
+from bach.errors import DataError, OutputError, SettingError, TrainingFailed
+from bach.layers import body
+from bach.notes import NUM_TOKENS, Pitches
+from bach.prediction import ModelPredictor
+from bach.settings import TrainingSettings
+from bach.windows import Windows
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_VERSION = 1
+_RECORD = "checkpoint.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: counts from 1.
+        train_loss: mean training loss in nats per note, with dropout, smoothing and transposition as configured.
+        val_nll: nats per note over whole pieces of the validation split.
+        val_accuracy: share of those notes whose most probable token is right, in [0, 1].
+        learning_rate: of the epoch's last step.
+        duration_s: wall time of training and validation.
+        notes_per_s: training notes per second of training time.
+        best: whether no epoch before had as low a `val_nll`.
+    """
+
+    epoch: int
+    train_loss: float
+    val_nll: float
+    val_accuracy: float
+    learning_rate: float
+    duration_s: float
+    notes_per_s: float
+    best: bool
+
+
+OnStep = Callable[[int, int, float], None]
+"""Called now and then within an epoch: steps done, steps of the epoch, mean loss so far."""
+
+
+class Training:
+    """One model's training: the state between epochs, and how to run the next one."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        settings: TrainingSettings,
+        train: Sequence[Pitches],
+        valid: Sequence[Pitches],
+        *,
+        epochs: int,
+        seed: int,
+    ):
+        """Args:
+        model: from `bach.hypermodel.build`, untrained; it is changed in place.
+        settings: how to train.
+        train, valid: chorales `[T, 4]`.
+        epochs: how many epochs the learning-rate schedule spans.
+        seed: of the windows' cuts, order and transpositions. The weights and dropout follow `keras.utils.set_random_seed`.
+
+        Raises:
+            SettingError: `epochs` is below 1.
+            DataError: a split is empty, or no window fits into its pieces.
+        """
+        if epochs < 1:
+            raise SettingError(f"epochs: got {epochs}, expected 1 or more")
+        if not train or not valid:
+            raise DataError(f"training needs chorales to train on and to validate on, got {len(train)} and {len(valid)}")
+        self.model, self.settings, self.epochs, self.seed = model, settings, epochs, seed
+        self.windows = Windows(
+            train, steps=settings.window_steps, shift=settings.window_shift, transposition=settings.transposition
+        )
+        self.steps_per_epoch = self.windows.num_batches(settings.batch_size)
+        if not self.steps_per_epoch:
+            raise DataError(
+                f"no window of {settings.window_steps} steps fits into the {len(train)} training pieces "
+                f"(longest: {max(map(len, train))} steps); choose shorter windows"
+            )
+        self.history: list[EpochResult] = []
+        self._valid = [encode(chorale) for chorale in valid]
+        self._rates = settings.rates(self.steps_per_epoch * epochs)
+        self._body = body(model)
+        self._optimizer = settings.optimizer()
+        self._optimizer.build(self._body.trainable_variables)
+        smoothing = settings.label_smoothing
+        self._step = backend.TrainingStep(
+            self._body, self._optimizer, lambda *batch: _loss(*batch, smoothing=smoothing), settings.ema
+        )
+        self._step.restart()
+        self._step.publish()
+        self._predictor = ModelPredictor(model)
+        self._valid_inputs = [note_inputs(tokens) for tokens in self._valid]
+        self._best_weights: list[np.ndarray] = self._scored_weights()
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The epoch with the lowest `val_nll` so far."""
+        return min(self.history, key=lambda result: result.val_nll, default=None)
+
+    def run(self, on_step: OnStep | None = None) -> Iterator[EpochResult]:
+        """Trains epoch after epoch up to `epochs` and yields each one's result.
+
+        Raises:
+            TrainingFailed: the loss or the score is no finite number; `history` and the best weights stand.
+        """
+        while len(self.history) < self.epochs:
+            yield self.run_epoch(on_step)
+
+    def run_epoch(self, on_step: OnStep | None = None) -> EpochResult:
+        """Trains one epoch and returns its result; see `run`."""
+        began = time.monotonic()
+        epoch = len(self.history) + 1
+        first = (epoch - 1) * self.steps_per_epoch
+        batches = self.windows.epoch(np.random.default_rng([self.seed, epoch]), self.settings.batch_size)
+        losses, notes, step = [], 0.0, first
+        for step, (inputs, targets, weights) in enumerate(batches, start=first):
+            rate = self._rates[min(step, len(self._rates) - 1)]
+            losses.append(self._step(inputs, targets, weights, rate, step))
+            notes += float(weights.sum())
+            if len(losses) % 8 == 0:
+                self._refuse_non_finite(float(losses[-1]), epoch, len(losses))
+                if on_step is not None:
+                    on_step(len(losses), self.steps_per_epoch, float(np.mean([float(loss) for loss in losses[-32:]])))
+        train_loss = float(np.mean([float(loss) for loss in losses]))
+        self._refuse_non_finite(train_loss, epoch, len(losses))
+        trained = time.monotonic()
+        self._step.publish()
+        weights_now = self._scored_weights()
+        with _Weights(self.model, weights_now):
+            val_nll, val_accuracy = self._validate()
+        if not math.isfinite(val_nll):
+            raise TrainingFailed(f"epoch {epoch}: the validation score is {val_nll}, no finite number; lower the learning rate")
+        is_best = self.best is None or val_nll < self.best.val_nll
+        if is_best:
+            self._best_weights = weights_now
+        result = EpochResult(
+            epoch=epoch,
+            train_loss=train_loss,
+            val_nll=val_nll,
+            val_accuracy=val_accuracy,
+            learning_rate=float(self._rates[min(step, len(self._rates) - 1)]),
+            duration_s=time.monotonic() - began,
+            notes_per_s=notes / max(trained - began, 1e-9),
+            best=is_best,
+        )
+        self.history.append(result)
+        _log.info("epoch %d: train %.4f, val_nll %.4f, accuracy %.4f", epoch, train_loss, val_nll, val_accuracy)
+        return result
+
+    def load_best(self) -> None:
+        """Gives the model the weights of the best epoch. Training cannot go on from there; `save` first."""
+        for variable, value in zip(_scored(self.model), self._best_weights, strict=True):
+            variable.assign(value)
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes the whole state to `folder`, each file whole or not at all, the record last.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        arrays = {
+            f"{part}_{index:04d}": value
+            for part, values in (
+                ("model", [ops.convert_to_numpy(v) for v in self._body.variables]),
+                ("optimizer", [ops.convert_to_numpy(v) for v in self._optimizer.variables]),
+                ("average", [ops.convert_to_numpy(v) for v in self._step.average]),
+                ("best", self._best_weights),
+            )
+            for index, value in enumerate(values)
+        }
+        name = f"checkpoint-{len(self.history):05d}.npz"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            digest = _write_whole(folder / name, lambda file: np.savez(file, **arrays))
+            record = {
+                "version": CHECKPOINT_VERSION,
+                "arrays": name,
+                "sha256": digest,
+                "identity": self._identity(),
+                "history": [dataclasses.asdict(result) for result in self.history],
+            }
+            text = json.dumps(record, indent=1).encode()
+            _write_whole(folder / _RECORD, lambda file: file.write(text))
+            for old in folder.glob("checkpoint-*.npz"):
+                if old.name != name:
+                    old.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write the checkpoint to {folder}: {error.strerror or error}") from error
+
+    def restore(self, folder: str | os.PathLike) -> None:
+        """Takes up the state that `save` left in `folder`.
+
+        Raises:
+            SettingError: there is no checkpoint, it is damaged, or it belongs to another model, data or configuration.
+        """
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / _RECORD).read_text())
+            data = (folder / record["arrays"]).read_bytes()
+        except FileNotFoundError as error:
+            raise SettingError(f"no checkpoint in {folder}; start without --resume") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingError(f"the checkpoint in {folder} cannot be read ({error}); remove it to start anew") from error
+        if record.get("version") != CHECKPOINT_VERSION:
+            raise SettingError(f"the checkpoint in {folder} has version {record.get('version')}, expected {CHECKPOINT_VERSION}")
+        if hashlib.sha256(data).hexdigest() != record["sha256"]:
+            raise SettingError(f"the checkpoint in {folder} is damaged (checksum differs); remove it to start anew")
+        for key, here in self._identity().items():
+            if record["identity"].get(key) != here:
+                raise SettingError(
+                    f"the checkpoint in {folder} belongs to another run: {key} was {record['identity'].get(key)!r}, "
+                    f"is {here!r}; use the same settings or another folder"
+                )
+        with np.load(folder / record["arrays"], allow_pickle=False) as arrays:
+            parts: dict[str, list[np.ndarray]] = {"model": [], "optimizer": [], "average": [], "best": []}
+            for key in sorted(arrays.files):
+                parts[key.split("_")[0]].append(arrays[key])
+        for variables, values in (
+            (self._body.variables, parts["model"]),
+            (self._optimizer.variables, parts["optimizer"]),
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        self._best_weights = parts["best"]
+        self._step.restart(parts["average"] if self.settings.ema else None)
+        self._step.publish()
+        self.history = [EpochResult(**result) for result in record["history"]]
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to fit."""
+        shapes = json.dumps([list(v.shape) for v in self._body.variables])
+        data = hashlib.sha256(b"".join(np.ascontiguousarray(t).tobytes() for t in self._valid))
+        data.update(self.windows.content())
+        return {
+            "model": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "data": data.hexdigest()[:16],
+            "settings": dataclasses.asdict(self.settings),
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "backend": backend.name(),
+        }
+
+    def _scored_weights(self) -> list[np.ndarray]:
+        """What is scored and kept: the moving average of the weights if there is one, and the normalisations' statistics."""
+        average = {id(v): a for v, a in zip(self._body.trainable_variables, self._step.average, strict=False)}
+        return [ops.convert_to_numpy(average.get(id(v), v)) for v in _scored(self.model)]
+
+    def _validate(self) -> tuple[float, float]:
+        total, right, count = 0.0, 0, 0
+        for tokens, logs in zip(self._valid, self._predictor.after(self._valid_inputs), strict=True):
+            total -= float(logs[np.arange(len(tokens)), tokens].sum(dtype=np.float64))
+            right += int((logs[1:].argmax(axis=-1) == tokens[1:]).sum())
+            count += len(tokens)
+        return total / count, right / count
+
+    @staticmethod
+    def _refuse_non_finite(loss: float, epoch: int, step: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingFailed(
+                f"epoch {epoch}, step {step}: the loss is {loss}, no finite number; lower the learning rate or clip more"
+            )
+
+
+class _Weights:
+    """For the length of a `with`, gives a model other weights."""
+
+    def __init__(self, model: keras.Model, values: Sequence[np.ndarray]):
+        self._variables, self._values = _scored(model), values
+
+    def __enter__(self):
+        self._own = [ops.convert_to_numpy(v) for v in self._variables]
+        self._assign(self._values)
+
+    def __exit__(self, *_):
+        self._assign(self._own)
+
+    def _assign(self, values):
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+
+def _scored(model: keras.Model) -> list[keras.Variable]:
+    """The variables that decide what a model says: weights and running statistics, but not the seeds of dropout."""
+    return model.weights
+
+
+def _loss(logits, targets, weights, *, smoothing: float):
+    """Mean cross-entropy in nats over the notes with weight 1."""
+    logs = ops.log_softmax(ops.cast(logits, "float32"))
+    wanted = ops.one_hot(targets, NUM_TOKENS) * (1 - smoothing) + smoothing / NUM_TOKENS
+    return -ops.sum(ops.sum(logs * wanted, axis=-1) * weights) / ops.maximum(ops.sum(weights), 1.0)
+
+
+def _write_whole(path: Path, write: Callable[[Any], Any]) -> str:
+    """Writes a file under a temporary name, then gives it its own; returns the SHA-256 of what it holds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
