@@ -127,10 +127,10 @@ def _estimated_key(pitches: Pitches) -> "Key":
 def spelling(pitch: int, sharps: int, minor: bool) -> str:
     """Returns a MIDI pitch as a key spells it, in music21's notation: letter, `#` or `-` for sharps and flats, octave.
 
-    Of all names of a pitch the one is taken that lies, on the line of fifths, from two fifths below the key's own
-    notes to three (in minor four) above them: so in C major F# and C# but B- and E-, and in A minor also D#.
+    Of all names of a pitch the one is taken that lies, on the line of fifths, at most two fifths below the key's own
+    notes or three above them, in minor one below or four above: C major has B-, E-, F#, C#, G#, A minor has D# for E-.
     """
-    lowest = sharps - 2 - (0 if minor else 1)  # F is 0 on the line, and the lowest note of C major
+    lowest = sharps - (1 if minor else 2)  # F is 0 on the line, and the lowest note of C major
     fifths = (pitch * 7 + 1) % 12
     fifths += -(-(lowest - fifths) // 12) * 12
     letter, accidentals = LETTERS[fifths % 7], fifths // 7

@@ -28,4 +28,10 @@ def layers(hp) -> list[keras.layers.Layer]:
         name="transformer",
     )
     chain: list[keras.layers.Layer] = [embedding(hp, width), stack]
+    if hp.Choice("transformer.head", ["linear", "seed"], default="linear") == "seed":
+        chain += [
+            keras.layers.Dense(64, activation="relu", name="head_0"),
+            keras.layers.Dense(256, activation="relu", name="head_1"),
+            keras.layers.BatchNormalization(name="head_norm"),
+        ]
     return [*chain, keras.layers.Dense(NUM_TOKENS, name="logits")]
