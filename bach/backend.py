@@ -25,6 +25,14 @@ def name() -> str:
     return backend
 
 
+def versions() -> dict[str, str]:
+    """Returns the versions that a result may depend on: Keras, numpy and the backend."""
+    import importlib
+
+    module = importlib.import_module(name())
+    return {"keras": keras.__version__, "numpy": np.__version__, name(): module.__version__}
+
+
 def compiled(function: Callable, variables: Sequence) -> Callable:
     """Returns `function` compiled: once per shape of its arguments, reading the present values of `variables`.
 

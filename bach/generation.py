@@ -1,8 +1,8 @@
 """New chorales: one note at a time, in a compiled loop that carries the state of every layer.
 
-    generator = Generator(model)
-    chorales = generator.generate(seeds=[1, 2, 3], steps=256, temperature=0.9)   # [3, 256, 4] pitches
-    chorales = generator.harmonise(melody, seeds=range(16))
+generator = Generator(model)
+chorales = generator.generate(seeds=[1, 2, 3], steps=256, temperature=0.9)   # [3, 256, 4] pitches
+chorales = generator.harmonise(melody, seeds=range(16))
 """
 
 import dataclasses
@@ -207,7 +207,9 @@ def _layer_step(layer, inputs, state, t):
         return layer(inputs[:, None], training=False)[:, 0], state
     if isinstance(layer, keras.layers.Dense | keras.layers.LayerNormalization):
         return layer(inputs), state
-    raise TypeError(f"no rule for one note through a layer of type {type(layer).__name__}; give it initial_state and step")
+    raise TypeError(
+        f"no rule for one note through a layer of type {type(layer).__name__}; give it initial_state and step"
+    )
 
 
 def _loop(layers, greedy, nucleus, first, state, forced, uniform, allowed, temperature, top_p, max_still):

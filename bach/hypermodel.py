@@ -50,7 +50,9 @@ def parameters(values: Values) -> keras_tuner.HyperParameters:
     known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}  # noqa: SLF001
     for name, value in values.items():
         if name not in known:
-            raise SettingError(f"unknown parameter {name!r} of family {hp.get('model.family')!r}{did_you_mean(name, known)}")
+            raise SettingError(
+                f"unknown parameter {name!r} of family {hp.get('model.family')!r}{did_you_mean(name, known)}"
+            )
         if not _allows(known[name], value):
             raise SettingError(f"parameter {name!r}: got {value!r}, expected {_range(known[name])}")
     return hp

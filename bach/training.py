@@ -1,9 +1,10 @@
 """Training, one epoch at a time: no Ray, no printing, stopped and continued anywhere with the same outcome.
 
-    training = Training(model, settings, train, valid, epochs=20, seed=1)
-    for result in training.run():     # one EpochResult an epoch
-        training.save(folder)         # a later Training(...).restore(folder) goes on as if nothing had happened
-    training.load_best()              # the model now has the weights of the best epoch
+training = Training(model, settings, train, valid, epochs=20, seed=1)
+for result in training.run():     # one EpochResult an epoch
+    training.save(folder)         # a later Training(...).restore(folder) goes on as if nothing had happened
+with training.best_weights():     # in here the model has the weights of the best epoch
+    model.save(...)
 """
 
 import dataclasses
@@ -92,7 +93,9 @@ class Training:
         if epochs < 1:
             raise SettingError(f"epochs: got {epochs}, expected 1 or more")
         if not train or not valid:
-            raise DataError(f"training needs chorales to train on and to validate on, got {len(train)} and {len(valid)}")
+            raise DataError(
+                f"training needs chorales to train on and to validate on, got {len(train)} and {len(valid)}"
+            )
         self.model, self.settings, self.epochs, self.seed = model, settings, epochs, seed
         self.windows = Windows(
             train, steps=settings.window_steps, shift=settings.window_shift, transposition=settings.transposition
@@ -153,10 +156,12 @@ class Training:
         trained = time.monotonic()
         self._step.publish()
         weights_now = self._scored_weights()
-        with _Weights(self.model, weights_now):
+        with Weights(self.model, weights_now):
             val_nll, val_accuracy = self._validate()
         if not math.isfinite(val_nll):
-            raise TrainingFailed(f"epoch {epoch}: the validation score is {val_nll}, no finite number; lower the learning rate")
+            raise TrainingFailed(
+                f"epoch {epoch}: the validation score is {val_nll}, no finite number; lower the learning rate"
+            )
         is_best = self.best is None or val_nll < self.best.val_nll
         if is_best:
             self._best_weights = weights_now
@@ -174,10 +179,9 @@ class Training:
         _log.info("epoch %d: train %.4f, val_nll %.4f, accuracy %.4f", epoch, train_loss, val_nll, val_accuracy)
         return result
 
-    def load_best(self) -> None:
-        """Gives the model the weights of the best epoch. Training cannot go on from there; `save` first."""
-        for variable, value in zip(_scored(self.model), self._best_weights, strict=True):
-            variable.assign(value)
+    def best_weights(self) -> "Weights":
+        """Returns a context in which the model has the weights of the best epoch; after it, training can go on."""
+        return Weights(self.model, self._best_weights)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -230,9 +234,13 @@ class Training:
         except FileNotFoundError as error:
             raise SettingError(f"no checkpoint in {folder}; start without --resume") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingError(f"the checkpoint in {folder} cannot be read ({error}); remove it to start anew") from error
+            raise SettingError(
+                f"the checkpoint in {folder} cannot be read ({error}); remove it to start anew"
+            ) from error
         if record.get("version") != CHECKPOINT_VERSION:
-            raise SettingError(f"the checkpoint in {folder} has version {record.get('version')}, expected {CHECKPOINT_VERSION}")
+            raise SettingError(
+                f"the checkpoint in {folder} has version {record.get('version')}, expected {CHECKPOINT_VERSION}"
+            )
         if hashlib.sha256(data).hexdigest() != record["sha256"]:
             raise SettingError(f"the checkpoint in {folder} is damaged (checksum differs); remove it to start anew")
         for key, here in self._identity().items():
@@ -291,7 +299,7 @@ class Training:
             )
 
 
-class _Weights:
+class Weights:
     """For the length of a `with`, gives a model other weights."""
 
     def __init__(self, model: keras.Model, values: Sequence[np.ndarray]):

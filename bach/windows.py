@@ -75,9 +75,11 @@ class Windows:
                 begin = np.arange(0, length - self.steps + 1, self.shift)
             else:
                 count = max(1, -(-length // self.steps))
-                overlap = rng.multinomial(count * self.steps - length, np.full(count - 1, 1 / max(count - 1, 1))) if (
-                    count > 1
-                ) else np.zeros(0, int)
+                overlap = (
+                    rng.multinomial(count * self.steps - length, np.full(count - 1, 1 / max(count - 1, 1)))
+                    if (count > 1)
+                    else np.zeros(0, int)
+                )
                 begin = np.arange(count) * self.steps - np.concatenate([[0], np.cumsum(overlap)]).astype(int)
             pieces.append(np.full(len(begin), piece))
             starts.append(begin)

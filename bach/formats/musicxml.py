@@ -6,6 +6,7 @@ Both ways go through music21, which takes about two seconds to import; nothing h
 import io
 import logging
 import re
+import warnings
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, cast
@@ -157,8 +158,10 @@ def parse_musicxml(content: bytes, where: str) -> list[Line]:
     from music21.stream.base import Score
 
     try:
-        # From text, not by path: music21 keeps pickles of the files that it has parsed.
-        score = converter.parseData(_decoded(text, where), format="musicxml")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of each exception that it then raises
+            # From text, not by path: music21 keeps pickles of the files that it has parsed.
+            score = converter.parseData(_decoded(text, where), format="musicxml")
         if not isinstance(score, Score):
             raise FormatError(f"{where} holds several scores; save the one you mean on its own")
         score.toSoundingPitch(inPlace=True)

@@ -72,9 +72,7 @@ class AbsoluteTransformer(keras.layers.Layer):
         half = self.window // 2
         past, caches = state
         # A new window begins: what the half before it left is computed again at the window's first positions.
-        caches = ops.cond(
-            ops.logical_and(t >= self.window, t % half == 0), lambda: self._refill(past), lambda: caches
-        )
+        caches = ops.cond(ops.logical_and(t >= self.window, t % half == 0), lambda: self._refill(past), lambda: caches)
         position = ops.where(t < self.window, t, half + t % half)
         x = inputs + ops.take(self.positions, position, axis=0)
         after = []

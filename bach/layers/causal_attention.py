@@ -53,7 +53,9 @@ class CausalAttention(keras.layers.Layer):
         # The last axis of both tables runs from the longest distance, span - 1, down to 0.
         if self.positions == "skew":
             normal = keras.initializers.RandomNormal(stddev=0.02)
-            self.table = self.add_weight(name="distance", shape=(self.heads, self.span, self.head_dim), initializer=normal)
+            self.table = self.add_weight(
+                name="distance", shape=(self.heads, self.span, self.head_dim), initializer=normal
+            )
         elif self.positions == "bias":
             self.table = self.add_weight(
                 name="distance_bias", shape=(self.heads, NUM_VOICES, self.span), initializer="zeros"

@@ -62,9 +62,7 @@ class CausalConv(keras.layers.Layer):
 
     def _finish(self, inputs, outputs, training=None):
         if self.norm is not None:
-            outputs = (
-                self.norm(outputs, training=training) if self.normalization == "batch" else self.norm(outputs)
-            )
+            outputs = self.norm(outputs, training=training) if self.normalization == "batch" else self.norm(outputs)
         if self.drop is not None:
             outputs = self.drop(outputs, training=training)
         return outputs + inputs if self.residual and self.filters == self.width else outputs

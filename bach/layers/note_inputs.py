@@ -53,7 +53,9 @@ class NoteInputs(keras.layers.Layer):
         distance = index[:, None] - index[None, :]
         allowed = ops.logical_and(distance >= MIN_ECHO_DISTANCE * NUM_VOICES, distance % NUM_VOICES == 0)
         agree = ops.logical_and(tokens[:, :, None] == tokens[:, None, :], allowed)
-        run = ops.cast(agree, "int32")  # [B, T, T]: for how many notes the passages up to t and up to j agree, at most `back`
+        run = ops.cast(
+            agree, "int32"
+        )  # [B, T, T]: for how many notes the passages up to t and up to j agree, at most `back`
         back = 1
         while back < MAX_ECHO * NUM_VOICES:
             earlier = ops.pad(run, [[0, 0], [back, 0], [back, 0]])[:, :length, :length]
@@ -103,11 +105,15 @@ class NoteInputs(keras.layers.Layer):
         note = t + 1
         voice = ops.full_like(tokens, 1) * (note % NUM_VOICES)
         beat = ops.full_like(tokens, 1) * (note // NUM_VOICES % STEPS_PER_BAR)
-        row = ops.stack([*(recent[:, k] for k in range(NUM_VOICES)), echo, voice, beat, held[:, -1], echo_steps], axis=-1)
+        row = ops.stack(
+            [*(recent[:, k] for k in range(NUM_VOICES)), echo, voice, beat, held[:, -1], echo_steps], axis=-1
+        )
         return row, (recent, held, *echo_state)
 
     def _echo_step(self, tokens, state, t):
-        history, runs = state  # [B, M] each: the notes so far, and how long the passages up to each agree with the present
+        history, runs = (
+            state  # [B, M] each: the notes so far, and how long the passages up to each agree with the present
+        )
         history = ops.slice_update(history, (0, t), tokens[:, None])
         distance = t - ops.arange(history.shape[1], dtype="int32")
         allowed = ops.logical_and(distance >= MIN_ECHO_DISTANCE * NUM_VOICES, distance % NUM_VOICES == 0)

@@ -12,7 +12,9 @@ WIDENING = (1, 1.5, 2, 3, 4, 6)
 
 def layers(hp) -> list[keras.layers.Layer]:
     """Returns the family's layers at the point that `hp` answers with."""
-    chain: list[keras.layers.Layer] = [embedding(hp, hp.Int("conv_lstm.embedding_dim", 5, 256, sampling="log", default=32))]
+    chain: list[keras.layers.Layer] = [
+        embedding(hp, hp.Int("conv_lstm.embedding_dim", 5, 256, sampling="log", default=32))
+    ]
     depth = hp.Int("conv_lstm.dilation_depth", 0, 6, default=2)
     filters = hp.Choice("conv_lstm.filters", [32, 48, 64, 96, 128], default=64)
     widening = hp.Boolean("conv_lstm.widening", default=False)
