@@ -31,7 +31,7 @@ class NoteInputs(keras.layers.Layer):
     WIDTH = len(NOTE_INPUTS)
 
     def __init__(self, echo: bool = True, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.echo = echo
 
     def call(self, tokens):
