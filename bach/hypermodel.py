@@ -1,25 +1,28 @@
 """The search space, written once: what a model is made of and how it is trained, as one function of `hp`."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
 
-from bach.errors import SettingError, did_you_mean
+from bach.corpus import Dataset
+from bach.errors import BachError, SettingError, did_you_mean
 from bach.layers import NoteInputs
 from bach.models import FAMILIES
 from bach.settings import TrainingSettings
+from bach.training import EpochResult, Training, Weights
 
 Values = Mapping[str, Any]
 """A point of the space: hyperparameter names and their values."""
 
 
 def build(hp: keras_tuner.HyperParameters) -> keras.Model:
-    """Returns the compiled model at the point that `hp` answers with, and declares every parameter of the space to `hp`.
+    """Returns the compiled model at the point that `hp` answers with, and declares the space to `hp`.
 
-    The model maps tokens `[batch, time]`, time counted from the start of a piece, to logits `[batch, time, 47]` of the next
-    token, causally.
+    The model maps tokens `[batch, time]`, time counted from the start of a piece, to logits `[batch, time, 47]` of
+    the next token, causally.
     """
     family = hp.Choice("model.family", list(FAMILIES), default="relative_transformer")
     chain: list[keras.layers.Layer] = []
@@ -47,7 +50,7 @@ def parameters(values: Values) -> keras_tuner.HyperParameters:
     hp = keras_tuner.HyperParameters()
     hp.values.update(values)
     build(hp)
-    known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}  # noqa: SLF001
+    known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}
     for name, value in values.items():
         if name not in known:
             raise SettingError(
@@ -63,7 +66,129 @@ def from_values(values: Values) -> keras.Model:
     return build(parameters(values))
 
 
-def _allows(parameter, value) -> bool:
+class ChoraleHyperModel(keras_tuner.HyperModel):
+    """The search space as KerasTuner takes it: every tuner runs on it unchanged.
+
+    tuner = keras_tuner.Hyperband(ChoraleHyperModel(), objective=keras_tuner.Objective("val_nll", "min"), max_epochs=27)
+    tuner.search(bach.corpus.load("music21"), seed=1685)
+
+    With a `Dataset` all of the space counts, how to train included. With arrays, as in `tuner.search(x, y,
+    validation_data=...)`, Keras trains the compiled model in its own way: of the settings under `train.`, only the
+    optimizer's, `train.learning_rate` and `train.batch_size` count, and the objective is one of Keras's (`val_loss`).
+    """
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Returns the compiled, untrained model; see `bach.hypermodel.build`."""
+        return build(hp)
+
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        *args: Any,
+        epochs: int = 1,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        seed: int = 0,
+        verbose: int | str = "auto",
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains `model` in place and returns its history, one value an epoch for each name.
+
+        With a `Dataset` the names are `loss`, `val_nll` and `val_accuracy`, and the model is left with the weights of
+        the epoch with the lowest `val_nll`. Callbacks hear of the whole training and of each epoch, not of batches; at
+        the end of an epoch the model has the weights that were scored (the moving average, where there is one), so that
+        a callback that saves them saves what the score belongs to. A callback may stop training; one that sets the
+        learning rate changes nothing, since the schedule is part of the space.
+
+        A tuner such as Hyperband goes on with a former trial: it loads that trial's weights into `model` and passes
+        `initial_epoch`. Then the epochs `initial_epoch + 1 .. epochs` are run, on the schedule of all `epochs` from
+        that place on. The former schedule was shorter and had come down; the rate goes up again, and the optimizer
+        begins without the past that KerasTuner does not keep.
+
+        Args:
+            hp: the point that `model` was built at.
+            model: from `build`.
+            *args: one `Dataset`; its splits `train` and `valid` are used. Otherwise what `keras.Model.fit` takes.
+            epochs: where the schedule ends, in epochs counted from the start of the first trial.
+            initial_epoch: epochs that `model` has behind it.
+            callbacks: of Keras, run in order.
+            seed: of the windows' cuts, order and transpositions.
+            verbose: of `keras.Model.fit`; training on a `Dataset` logs instead.
+            **kwargs: of `keras.Model.fit`.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: training on a `Dataset` cannot go on at this point of the space: the
+                loss is no finite number, or no piece is as long as a window. The tuner goes on to its next trial.
+            keras_tuner.errors.FatalTypeError: arguments that training on a `Dataset` does not know.
+        """
+        if not (args and isinstance(args[0], Dataset)):
+            if not {"batch_size", "steps_per_epoch"} & kwargs.keys() and _are_arrays(*args, **kwargs):
+                kwargs["batch_size"] = hp.get("train.batch_size")
+            own = {"epochs": epochs, "initial_epoch": initial_epoch, "callbacks": list(callbacks), "verbose": verbose}
+            return model.fit(*args, **own, **kwargs)
+        if args[1:] or kwargs:
+            unknown = [*(f"a second {type(a).__name__}" for a in args[1:]), *kwargs]
+            raise keras_tuner.errors.FatalTypeError(
+                f"search on a Dataset: got {', '.join(unknown)}, expected no more than epochs, callbacks, seed and "
+                "verbose; the rest is in the space, as train.batch_size is"
+            )
+        try:
+            return _fit_chorales(hp, model, args[0], epochs, initial_epoch, callbacks, seed)
+        except BachError as error:
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+
+
+def _fit_chorales(
+    hp: keras_tuner.HyperParameters,
+    model: keras.Model,
+    data: Dataset,
+    epochs: int,
+    initial_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+    seed: int,
+) -> keras.callbacks.History:
+    train, valid = ([chorale.pitches for chorale in data.splits[split]] for split in ("train", "valid"))
+    training = Training(model, TrainingSettings.from_hp(hp), train, valid, epochs=epochs, seed=seed)
+    # Epochs of former trials count for the schedule and for what is drawn; none of them is the best of this one.
+    training.history = [_elsewhere(epoch) for epoch in range(1, initial_epoch + 1)]
+    history = keras.callbacks.History()
+    heard = keras.callbacks.CallbackList([*callbacks, history], model=model, epochs=epochs, verbose=0)
+    model.stop_training = False
+    heard.on_train_begin()
+    while len(training.history) < epochs and not model.stop_training:
+        heard.on_epoch_begin(len(training.history))
+        result = training.run_epoch()
+        logs = {"loss": result.train_loss, "val_nll": result.val_nll, "val_accuracy": result.val_accuracy}
+        with Weights(model, training._scored_weights()):
+            heard.on_epoch_end(result.epoch - 1, logs)
+    training.best_weights().__enter__()
+    heard.on_train_end()
+    return history
+
+
+def _elsewhere(epoch: int) -> EpochResult:
+    """Stands for an epoch that a former trial ran."""
+    unknown = math.nan
+    return EpochResult(
+        epoch=epoch,
+        train_loss=unknown,
+        val_nll=math.inf,
+        val_accuracy=unknown,
+        learning_rate=unknown,
+        duration_s=0.0,
+        notes_per_s=unknown,
+        best=False,
+    )
+
+
+def _are_arrays(*args: Any, **kwargs: Any) -> bool:
+    """Whether `keras.Model.fit` is given arrays, which have no batches of their own."""
+    x = args[0] if args else kwargs.get("x")
+    return hasattr(x, "shape")
+
+
+def _allows(parameter: Any, value: Any) -> bool:
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Choice):
         return value in parameter.values
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Boolean):
@@ -74,7 +199,7 @@ def _allows(parameter, value) -> bool:
     return is_number and parameter.min_value <= value <= parameter.max_value
 
 
-def _range(parameter) -> str:
+def _range(parameter: Any) -> str:
     if hasattr(parameter, "min_value"):
         return f"{parameter.min_value}..{parameter.max_value}"
     return f"one of {list(parameter.values)}"
