@@ -18,7 +18,7 @@ from bach.errors import FormatError
 from bach.formats.grid import MAX_STEPS, Line, TimedNote, printable, writable
 from bach.formats.midi import CHOIR
 from bach.held import runs
-from bach.notes import SILENCE, STEPS_PER_BAR, STEPS_PER_QUARTER, VOICES, Pitches
+from bach.notes import NUM_VOICES, SILENCE, STEPS_PER_BAR, STEPS_PER_QUARTER, VOICES, Pitches
 
 if TYPE_CHECKING:
     from music21.key import Key
@@ -31,6 +31,9 @@ MAX_XML = 32 * 2**20
 """The largest MusicXML text, in bytes (inclusive), that is taken out of a compressed file."""
 UNWANTED = ("encoding-date>[^<]*", 'creator type="composer">Music21', "(?:work|movement)-title>Music21 Fragment")
 """What music21 writes of its own accord: a date, and names for the nameless."""
+MAX_BARS = MAX_STEPS // STEPS_PER_BAR
+MAX_NOTES = NUM_VOICES * MAX_STEPS
+"""The longest score that is read (inclusive), by what is written in it."""
 LETTERS = "FCGDAEB"
 """The natural notes in fifths, from F."""
 CLEFS = ("TrebleClef", "TrebleClef", "Treble8vbClef", "BassClef")
@@ -173,7 +176,7 @@ def parse_musicxml(content: bytes, where: str) -> list[Line]:
 
 
 def _check_xml(text: bytes, where: str) -> None:
-    """Refuses what is not well-formed, not partwise MusicXML, or defines entities."""
+    """Refuses what is not well-formed, no score, defines entities, or would keep music21 busy for minutes."""
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
@@ -185,6 +188,12 @@ def _check_xml(text: bytes, where: str) -> None:
         raise FormatError(f"{where} is not well-formed XML: {error}") from error
     if root.tag not in ("score-partwise", "score-timewise"):
         raise FormatError(f"{where} is XML but no score: its root is <{root.tag}>, expected <score-partwise>")
+    bars = max(len(holder.findall("measure")) for holder in (root, *root.findall("part")))
+    notes = sum(1 for _ in root.iter("note"))
+    if bars > MAX_BARS or notes > MAX_NOTES:
+        raise FormatError(
+            f"{where} has {bars:,} bars and {notes:,} notes; at most {MAX_BARS:,} and {MAX_NOTES:,} are read"
+        )
 
 
 def _decoded(text: bytes, where: str) -> str:

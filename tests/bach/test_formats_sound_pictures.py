@@ -173,8 +173,8 @@ def test_the_engraved_score_has_four_named_staves_with_clefs_and_all_notes():
     assert [text for text in texts(svg.encode()) if text.lower() in VOICES] == [voice.capitalize() for voice in VOICES]
     assert any("A & B" in text for text in texts(svg.encode()))
     assert len(re.findall(r'class="clef"', svg)) == 4
-    # Tied notes count one by one, and each voice ends with ten steps, a half tied to an eighth. S 72, 74 over the bar line,
-    # 72; A 67 over the bar line, 64; T 60, 62 over the bar line, 67; B 48, 50, a rest, 48.
+    # Tied notes count one by one, and each voice ends with ten steps, a half tied to an eighth. S 72, 74 over the bar
+    # line, 72; A 67 over the bar line, 64; T 60, 62 over the bar line, 67; B 48, 50, a rest, 48.
     assert len(re.findall(r'class="note"', svg)) == (1 + 2 + 2) + (2 + 2) + (1 + 2 + 2) + (1 + 1 + 2)
 
 
