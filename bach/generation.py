@@ -185,6 +185,7 @@ def _initial_state(layers: Sequence[Any], batch: int, room: int):
     low, high = (pitch - MIN_PITCH + 1 for pitch in FIRST_SOPRANO)
     logits = np.full((batch, NUM_TOKENS), -1e9, np.float32)
     logits[:, low : high + 1] = 0.0
+    logits[:, SILENCE] = -2e9  # where none of these is within the soprano's range, any note before a rest
     return tuple(states), ops.convert_to_tensor(logits), ops.zeros((batch,), dtype="int32")
 
 

@@ -9,7 +9,8 @@ from keras import ops
 
 from bach.notes import NUM_TOKENS
 
-_FORBIDDEN = -1e9
+_FORBIDDEN = float("-inf")
+_LOWEST_TEMPERATURE = 1e-30
 
 
 def choose(logits, uniform, *, temperature, top_p, allowed):
@@ -28,12 +29,14 @@ def choose(logits, uniform, *, temperature, top_p, allowed):
 
     Source: nucleus sampling as in Holtzman et al. 2020, The Curious Case of Neural Text Degeneration, section 3.1.
     """
-    probabilities = ops.softmax(ops.where(allowed, ops.cast(logits, "float32") / temperature, _FORBIDDEN))
+    logits = ops.where(allowed, ops.cast(logits, "float32"), _FORBIDDEN)
+    below_best = logits - ops.max(logits, axis=-1, keepdims=True)  # so that nothing overflows at low temperatures
+    probabilities = ops.softmax(below_best / ops.maximum(temperature, _LOWEST_TEMPERATURE))
     kept = ops.where(allowed, probabilities, 0.0)
     if top_p is not None:
         more_probable = probabilities[:, None, :] > probabilities[:, :, None]  # [B, i, j]: j is more probable than i
         mass_above = ops.sum(ops.where(more_probable, probabilities[:, None, :], 0.0), axis=-1)
-        kept = ops.where(mass_above < top_p, kept, 0.0)
+        kept = ops.where(ops.logical_or(mass_above < top_p, mass_above == 0.0), kept, 0.0)
     cumulative = ops.matmul(kept, np.triu(np.ones((NUM_TOKENS, NUM_TOKENS), np.float32)))  # [B, 47]
     target = uniform[:, None] * cumulative[:, -1:]
     index = ops.sum(ops.cast(cumulative <= target, "int32"), axis=-1)
