@@ -94,15 +94,17 @@ def additive(pitches: Pitches, tempo: float = 90.0) -> np.ndarray:
 
 def _tone(pitch: int, seconds: float) -> np.ndarray:
     """Returns one note: `[samples]`, float32, `seconds` and a `RELEASE` long."""
-    frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
-    time = np.arange(round((seconds + RELEASE) * SAMPLE_RATE)) / SAMPLE_RATE
+    held, fading = round(seconds * SAMPLE_RATE), round(RELEASE * SAMPLE_RATE)
     cycle = _cycle()
+    advance = 440.0 * 2.0 ** ((pitch - 69) / 12) * len(cycle) / SAMPLE_RATE
+    time = np.arange(held + fading)
     # The phase in double precision, so that long notes stay in tune; the waveform from a table of one cycle.
-    wave_form = cycle[(frequency * time % 1.0 * len(cycle)).astype(np.int32)]
-    attack = min(ATTACK, seconds)
-    swell = np.sin(np.minimum(time / attack, 1.0) * (np.pi / 2)) ** 2
-    fade = np.cos(np.clip((time - seconds) / RELEASE, 0.0, 1.0) * (np.pi / 2)) ** 2
-    return (wave_form * swell * fade * np.exp(-DECAY * time)).astype(np.float32)
+    tone = cycle[(time * advance).astype(np.int64) % len(cycle)]
+    tone *= np.exp(time.astype(np.float32) * np.float32(-DECAY / SAMPLE_RATE))
+    swelling = min(round(ATTACK * SAMPLE_RATE), held)
+    tone[:swelling] *= np.sin(np.linspace(0.0, np.pi / 2, swelling, dtype=np.float32)) ** 2
+    tone[held:] *= np.cos(np.linspace(0.0, np.pi / 2, fading, dtype=np.float32)) ** 2
+    return tone
 
 
 @cache
