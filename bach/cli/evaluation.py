@@ -187,7 +187,7 @@ def _measure_table(columns: dict[str, dict[str, float]]) -> str:
 def _number(value: float | None) -> str:
     if value is None or value != value:
         return "-"
-    return f"{value:.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:.0f}" if value.is_integer() else f"{value:.4f}"
 
 
 def reference_data(terminal: Terminal, source: str, *, must: bool) -> "tuple[Dataset | None, Reference | None]":

@@ -181,9 +181,10 @@ class Watch:
             as_json: whether results are printed as JSON.
         """
         self._terminal, self._epochs, self._as_json = terminal, epochs, as_json
-        self._before = self._done = epochs_before
+        self._done = epochs_before
         self._notes_per_step = notes_per_step
-        self._began = self._epoch_began = time.monotonic()
+        self._epoch_began = time.monotonic()
+        self._epochs_s: list[float] = []
 
     def step(self, steps: int, of: int, loss: float) -> None:
         """Shows how far the epoch is."""
@@ -197,8 +198,10 @@ class Watch:
 
     def epoch(self, result: "EpochResult") -> None:
         """Prints an epoch's result."""
+        now = time.monotonic()
         self._done = result.epoch
-        self._epoch_began = time.monotonic()
+        self._epochs_s.append(now - self._epoch_began)
+        self._epoch_began = now
         if self._as_json:
             self._terminal.json(dataclasses.asdict(result), indent=None)
         else:
@@ -215,8 +218,7 @@ class Watch:
 
     def _left(self, share: float) -> str:
         """Returns how long it will take from here, `share` of the present epoch being done."""
-        here = self._done - self._before + share
-        if not here:
-            return ""
-        seconds = (time.monotonic() - self._began) / here * (self._epochs - self._done - share)
-        return f"{duration(seconds)} left"
+        # The first epoch compiles, so it says least of those to come.
+        known = (self._epochs_s[1:] or self._epochs_s)[-5:]
+        epoch_s = sum(known) / len(known) if known else (time.monotonic() - self._epoch_began) / max(share, 1e-9)
+        return f"{duration(epoch_s * (self._epochs - self._done - share))} left"
