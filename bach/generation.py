@@ -165,10 +165,17 @@ def _forced(given: np.ndarray | None, batch: int, steps: int) -> np.ndarray:
     forced = np.full((batch, steps, NUM_VOICES), FREE, np.int32)
     if given is not None:
         given = np.asarray(given)
-        given = np.broadcast_to(given, (batch, *given.shape)) if given.ndim == 2 else given
+        shape = given.shape
+        given = np.broadcast_to(given, (batch, *shape)) if given.ndim == 2 else given
         if given.ndim != 3 or given.shape[0] != batch or given.shape[2] != NUM_VOICES:
-            raise SettingError(f"given notes: got shape {list(given.shape)}, expected [T, 4] or [{batch}, T, 4]")
+            raise SettingError(f"given notes: got shape {list(shape)}, expected [T, 4] or [{batch}, T, 4]")
         given = given[:, :steps]
+        uneven = np.argwhere(~(given == np.floor(given)))  # not a number counts
+        if len(uneven):
+            row, step, voice = uneven[0]
+            raise SettingError(
+                f"given notes: step {step}, voice {voice}: got {given[row, step, voice]}, expected a whole number"
+            )
         for row, pitches in enumerate(given):
             try:
                 tokens = encode(np.where(pitches == FREE, SILENCE, pitches)).reshape(-1, NUM_VOICES)
