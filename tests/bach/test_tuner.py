@@ -1,11 +1,14 @@
 """KerasTuner's own tuners on our search space, and what a tuner may ask of `ChoraleHyperModel.fit`."""
 
+from pathlib import Path
+
 import keras
 import keras_tuner
 import numpy as np
 import pytest
 from keras import ops
 
+from bach import space
 from bach.corpus import Chorale, Dataset
 from bach.encoding import encode
 from bach.hypermodel import ChoraleHyperModel, parameters
@@ -13,6 +16,7 @@ from bach.notes import NUM_TOKENS, Split
 from bach.settings import TrainingSettings
 from bach.training import Training
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "model.family": "conv_lstm",
     "inputs.echo": False,
@@ -121,15 +125,6 @@ def test_hyperband_runs_on_the_space_unchanged_and_continues_its_trials(data, tm
     assert scored(tuner.load_model(best), data) == pytest.approx(best.score, abs=1e-4)
 
 
-@pytest.mark.slow
-def test_all_families_are_searched_when_nothing_is_narrowed(tmp_path):
-    tuner = keras_tuner.RandomSearch(
-        ChoraleHyperModel(), objective=VAL_NLL, max_trials=1, directory=tmp_path, project_name="space"
-    )
-    names = {p.name for p in tuner.oracle.get_space().space}
-    assert {"conv_lstm.lstm_width", "transformer.layers", "relative_transformer.positions", "train.ema"} <= names
-
-
 def test_a_fit_gives_what_training_gives(data):
     hp, model = built()
     history = ChoraleHyperModel().fit(hp, model, data, epochs=2, seed=5).history
@@ -200,3 +195,21 @@ def test_arrays_are_trained_on_in_the_way_of_keras(data):
     assert history.history["loss"][1] < history.history["loss"][0]
     by_name = ChoraleHyperModel().fit(hp, model, x=x, y=y, epochs=1, verbose=0)
     assert by_name.params["steps"] == 1  # six windows, 32 to a batch
+
+
+def test_the_table_of_the_space_in_the_documents_is_current():
+    document = (ROOT / "docs" / "space.md").read_text("utf-8")
+    assert document == space.with_table(document), "write it anew: python -m bach.space docs/space.md"
+
+
+def test_the_table_shows_what_keras_tuner_finds_and_explains_nothing_else(tmp_path):
+    tuner = keras_tuner.RandomSearch(
+        ChoraleHyperModel(), objective=VAL_NLL, max_trials=1, directory=tmp_path, project_name="space"
+    )
+    found = {p.name for p in tuner.oracle.get_space().space}
+    assert {p.name for p, _ in space.parameters_of_all_families()} == found == set(space.MEANINGS)
+
+
+def test_a_document_without_a_place_for_the_table_is_refused():
+    with pytest.raises(ValueError, match="has 0 places for the table"):
+        space.with_table("# The search space\n")
