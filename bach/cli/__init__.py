@@ -25,6 +25,7 @@ from bach.cli.training import presets, train
 def main(terminal: Terminal) -> None:
     """Four-part chorales in the manner of J. S. Bach: data, training, scores, new chorales."""
     logging.getLogger("bach").handlers[:] = [LogLines(terminal)]
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     with contextlib.suppress(AttributeError, ValueError):

@@ -111,7 +111,9 @@ def bar(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: `45 s`, `12 min`, `3 h 05 min`."""
+    """Returns a length of time as people say it: `0.3 s`, `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -117,6 +117,7 @@ def _request(
         )
         name, values, usual_epochs = point.preset, point.values, before.epochs if before else point.epochs
     if texts:
+        check_place(out)
         start_keras(terminal, training=True)
         values = assign(values, texts)
     if source is None:

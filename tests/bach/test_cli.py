@@ -434,5 +434,5 @@ def test_progress_elsewhere_is_a_plain_line_now_and_then():
 def test_bars_times_and_numbers_read_well():
     assert bar(0.5) == "[##########..........]  50%"
     assert bar(7) == "[####################] 100%"
-    assert [duration(s) for s in (0, 89, 100, 7500)] == ["0 s", "89 s", "2 min", "2 h 05 min"]
+    assert [duration(s) for s in (0.25, 9.97, 89, 100, 7500)] == ["0.2 s", "10 s", "89 s", "2 min", "2 h 05 min"]
     assert finite({"a": [float("nan"), 1.5, (float("inf"), "x")]}) == {"a": [None, 1.5, [None, "x"]]}
