@@ -1,0 +1,47 @@
+"""The benchmarks run, in their tiny size, and print figures that a machine can read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(script, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_generation_compares_the_notebook_with_both_ways_of_the_generator():
+    done = run("bench_generation.py", "--tiny", "--json", "--presets", "seed-conv-lstm")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (row,) = told["presets"]
+    assert (row["preset"], row["parameters"]) == ("seed-conv-lstm", 396_810)
+    for way in ("notebook", "one", "batch"):
+        assert len(row["notes_per_s"][way]) == told["repeats"]
+        assert all(rate > 0 for rate in row["notes_per_s"][way])
+    ratios = [o / n for o, n in zip(row["notes_per_s"]["one"], row["notes_per_s"]["notebook"], strict=True)]
+    assert min(ratios) <= row["one_ratio"] <= max(ratios)
+    assert told["commit"]
+    assert told["backend"] == os.environ["KERAS_BACKEND"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training_prints_a_table():
+    done = run("bench_training.py", "--tiny")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("| `seed-conv-lstm` | ")
+
+
+def test_every_benchmark_is_described_and_tested():
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
+    described = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    tested = Path(__file__).read_text("utf-8")
+    assert [name for name in sorted(scripts) if f"`{name}`" not in described or f'"{name}"' not in tested] == []
