@@ -34,7 +34,7 @@ def start_keras(terminal: Terminal, *, training: bool = False) -> None:
             import keras
 
             if training:
-                import keras_tuner  # noqa: F401  # pyright: ignore[reportUnusedImport]
+                import keras_tuner  # noqa: F401
 
                 keras.utils.set_random_seed(0)  # loads TensorFlow wherever it is installed
     except ImportError as error:

@@ -123,18 +123,23 @@ def test_a_stopped_run_goes_on_to_the_same_end(trained, data, tmp_path, monkeypa
 
 def test_ctrl_c_in_a_real_process_leaves_a_checkpoint(data, tmp_path):
     words = ["train", "--out", str(tmp_path / "run"), "--data", str(data), "--epochs", "100000", *SMALL_MODEL]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "bach.cli", *words],
         cwd=ROOT,
         env=os.environ | {"KERAS_BACKEND": "jax"},  # the quicker of the two to start
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch   1  train_loss")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+        # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("epoch   1  train_loss")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert "The checkpoint is in" in errors
     assert "Traceback" not in errors
