@@ -116,7 +116,7 @@ def check(terminal: Terminal, ctx: click.Context, source: str, as_json: bool) ->
     """
     from bach.inspection import check as findings_of
 
-    findings = findings_of(load_data(terminal, source))
+    findings = findings_of(load_data(terminal, source, silent=not terminal.live))
     if as_json:
         terminal.json([vars(finding) for finding in findings])
     for finding in [] if as_json else findings:

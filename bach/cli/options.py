@@ -87,6 +87,7 @@ class Sampling:
     greedy: bool
     any_range: bool
     max_still_steps: int
+    parallels: bool
 
     def settings(self) -> "SamplingSettings":
         """Returns the settings; loads Keras."""
@@ -98,6 +99,7 @@ class Sampling:
             top_p=self.top_p,
             greedy=self.greedy,
             max_still_steps=self.max_still_steps,
+            forbid_parallels=not self.parallels,
             **options,
         )
 
@@ -111,7 +113,7 @@ def sampling_options(command: Command) -> Command:
             raise click.UsageError(f"--{mood} is a temperature; give it or --temperature, not both")
         if temperature is None:
             temperature = MOODS[mood] if mood else 1.0
-        own = {name: kwargs.pop(name) for name in ("top_p", "greedy", "any_range", "max_still_steps")}
+        own = {name: kwargs.pop(name) for name in ("top_p", "greedy", "any_range", "max_still_steps", "parallels")}
         return command(*args, sampling=Sampling(temperature=temperature, **own), **kwargs)
 
     options = [
@@ -141,6 +143,11 @@ def sampling_options(command: Command) -> Command:
             default=32,
             show_default=True,
             help="After so many sixteenths without any change the next note must change; 0 never minds.",
+        ),
+        click.option(
+            "--parallels/--no-parallels",
+            default=False,
+            help="Let voices move in parallel fifths and octaves where the model does, or forbid it (the default).",
         ),
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), collected)
@@ -192,12 +199,12 @@ def _files(formats: str | None, tempo: float) -> Files:
     return Files(formats=tuple(dict.fromkeys([*names, "json"])), tempo=tempo)
 
 
-def load_data(terminal: Terminal, source: str) -> "Dataset":
-    """Returns the data that `--data` names, and shows how far it has come."""
+def load_data(terminal: Terminal, source: str, *, silent: bool = False) -> "Dataset":
+    """Returns the data that `--data` names, and shows how far it has come unless it is to be `silent`."""
     from bach.corpus import load
 
     try:
-        return load(source, progress=terminal.progress)
+        return load(source, progress=None if silent else terminal.progress)
     finally:
         terminal.clear()
 

@@ -1,6 +1,7 @@
 """`bach presets` and `bach train`."""
 
 import dataclasses
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,9 @@ def train(terminal: Terminal, ctx: click.Context, out: Path, resume: bool, as_js
 
     Ctrl-C stops it; --resume goes on from the last whole epoch, with the same outcome as if it had not been stopped.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts `bach train &` this way; who sends it the signal means it all the same.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     record = _request(terminal, out, resume=resume, **asked)
     try:
         _train(terminal, record, out, resume=resume, as_json=as_json)

@@ -37,15 +37,6 @@ SMALL_MODEL = [
 ]
 
 
-# Where tests run in the background Ctrl-C is ignored, and child processes inherit that; as on a terminal it is not.
-BACH = """
-import signal
-from bach.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-main(prog_name="bach")
-"""
-
-
 def bach(*arguments: object) -> Result:
     """Runs a command in this process; a traceback fails the test at once."""
     result = CliRunner().invoke(main, [str(a) for a in arguments])
@@ -133,7 +124,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(trained, data, tmp_path, monkeypa
 def test_ctrl_c_in_a_real_process_leaves_a_checkpoint(data, tmp_path):
     words = ["train", "--out", str(tmp_path / "run"), "--data", str(data), "--epochs", "100000", *SMALL_MODEL]
     with subprocess.Popen(
-        [sys.executable, "-c", BACH, *words],
+        [sys.executable, "-m", "bach.cli", *words],
         cwd=ROOT,
         env=os.environ | {"KERAS_BACKEND": "jax"},  # the quicker of the two to start
         text=True,
