@@ -109,7 +109,7 @@ def transposition_bounds(pitches: Pitches) -> tuple[int, int]:
 
 
 def held_steps(pitches: Pitches) -> np.ndarray:
-    """Returns `[T, 4]`: for how many steps each voice has sung its present pitch, this one included; at most `MAX_HELD`."""
+    """Returns `[T, 4]`: for how many steps, this one included, each voice has sung its pitch; at most `MAX_HELD`."""
     steps = len(pitches)
     index = np.arange(steps)[:, None]
     starts = np.ones(pitches.shape, bool)
@@ -121,12 +121,13 @@ def held_steps(pitches: Pitches) -> np.ndarray:
 def echoes(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     """Returns for each note what followed the last passage like this one: the note, and how long the passage is.
 
-    Bach repeats the opening lines of most chorales. For every `t` this looks for the earlier place whose notes agree with
-    `tokens[..t]` for longest, at least `MIN_ECHO_NOTES` notes long and `MIN_ECHO_DISTANCE` steps ago, the latest of equals.
+    Bach repeats the opening lines of most chorales. For every `t` this looks for the earlier place whose notes agree
+    with `tokens[..t]` for longest, at least `MIN_ECHO_NOTES` notes long and `MIN_ECHO_DISTANCE` steps ago, the latest
+    of equals.
 
     Returns:
-        Two int32 arrays as long as `tokens`: the note after that place (`START` where there is none), and the length of the
-        agreement in whole steps, at most `MAX_ECHO` (0 where there is none).
+        Two int32 arrays as long as `tokens`: the note after that place (`START` where there is none), and the length of
+        the agreement in whole steps, at most `MAX_ECHO` (0 where there is none).
     """
     tokens = np.asarray(tokens, np.int32)
     notes, steps = np.full(len(tokens), START, np.int32), np.zeros(len(tokens), np.int32)
@@ -148,10 +149,10 @@ def echoes(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
 def note_inputs(tokens: Tokens) -> np.ndarray:
     """Returns what may be known before each note but the first: `[len(tokens), 9]`, int32, columns `NOTE_INPUTS`.
 
-    Row `t` describes the note `t + 1` that is to be predicted after `tokens[0..t]`: the four notes before it (`START` where
-    there is none), its echo (see `echoes`), its voice (0..3), its step in the bar (0..15), for how many steps its voice has sung
-    its last pitch (0 before the voice's first note), and the length of the echo in steps. The last row describes the note after
-    the sequence. `bach.layers.NoteInputs` computes the same inside a model.
+    Row `t` describes the note `t + 1` that is to be predicted after `tokens[0..t]`: the four notes before it (`START`
+    where there is none), its echo (see `echoes`), its voice (0..3), its step in the bar (0..15), for how many steps its
+    voice has sung its last pitch (0 before the voice's first note), and the length of the echo in steps. The last row
+    describes the note after the sequence. `bach.layers.NoteInputs` computes the same inside a model.
     """
     tokens = np.asarray(tokens, np.int32)
     length = len(tokens)

@@ -15,10 +15,11 @@ import numpy as np
 from keras import ops
 
 from bach import backend
+from bach.backend import Tensor
 from bach.encoding import decode, encode
 from bach.errors import SettingError
-from bach.notes import MAX_PITCH, MIN_PITCH, NUM_TOKENS, NUM_VOICES, SILENCE, VOICE_RANGES, Pitches
-from bach.sampling import chances, choose, most_probable
+from bach.notes import MAX_PITCH, MIN_PITCH, NUM_TOKENS, NUM_VOICES, SILENCE, VOICE_RANGES
+from bach.sampling import chances, choose, most_probable, parallel_motion
 
 FREE = -1
 """In the notes that are given: this one is for the model to choose."""
@@ -27,6 +28,9 @@ _CHUNK = 128
 """Notes per call of the compiled loop."""
 _LENGTH_STEP = 1024
 """Sequences are given room in multiples of this many notes, so that few shapes are compiled."""
+
+State = tuple[Any, ...]
+"""What is carried from note to note, nested as the layers nest it."""
 
 OnNotes = Callable[[int, int], None]
 """Called now and then: steps done, steps in all."""
@@ -42,6 +46,7 @@ class SamplingSettings:
         greedy: always take the most probable note; temperature, top_p and seeds then change nothing.
         ranges: lowest and highest pitch (inclusive) that each voice may sing, soprano to bass; `None` for any pitch.
         max_still_steps: after so many steps without a change in any voice, the next note must change; 0 never minds.
+        forbid_parallels: no note moves in parallel fifths, octaves or unisons with a voice above it (given notes may).
     """
 
     temperature: float = 1.0
@@ -49,11 +54,13 @@ class SamplingSettings:
     greedy: bool = False
     ranges: tuple[tuple[int, int], ...] | None = VOICE_RANGES
     max_still_steps: int = 32
+    forbid_parallels: bool = False
 
     def __post_init__(self):
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise SettingError(
-                f"temperature: got {self.temperature}, expected a finite number above 0; for the most probable notes be greedy"
+                f"temperature: got {self.temperature}, expected a finite number above 0; "
+                "for the most probable notes be greedy"
             )
         if not 0 < self.top_p <= 1:
             raise SettingError(f"top_p: got {self.top_p}, expected more than 0 and at most 1")
@@ -87,12 +94,14 @@ class Generator:
     """Chorales from one model; compiled once per batch size, then fast."""
 
     def __init__(self, model: keras.Model):
-        """Args:
-        model: from `bach.hypermodel.build` or `bach.models.load`; its present weights are read at every call.
+        """Takes the model that is to sing.
+
+        Args:
+            model: from `bach.hypermodel.build` or `bach.models.load`; its present weights are read at every call.
         """
         self._layers = list(model.layers)
         self._variables = model.variables
-        self._loops: dict[tuple, Callable] = {}
+        self._loops: dict[tuple, tuple[Callable, Callable]] = {}
 
     def generate(
         self,
@@ -108,10 +117,11 @@ class Generator:
         Args:
             seeds: 0 or more each; the same seed gives the same chorale, alone or in a batch.
             steps: length in sixteenths, 1 or more.
-            given: pitches that stand, `FREE` where the model chooses: `[T, 4]` for all, or `[len(seeds), T, 4]`; what lies
-                beyond `steps` is ignored, what is missing is free. A prompt is given steps at the start, a fixed voice is a
-                given column.
+            given: pitches that stand, `FREE` where the model chooses: `[T, 4]` for all, or `[len(seeds), T, 4]`; what
+                lies beyond `steps` is ignored, what is missing is free. A prompt is given steps at the start, a fixed
+                voice is a given column.
             settings: how notes are chosen.
+            on_notes: see `OnNotes`.
 
         Raises:
             SettingError: no seed, a negative seed, no step, or a given pitch outside `MIN_PITCH..MAX_PITCH`.
@@ -133,7 +143,7 @@ class Generator:
             np.float32(settings.top_p),
             np.int32(settings.max_still_steps * NUM_VOICES or 2**30),
         )
-        start, loop = self._compiled(len(seeds), room, settings.greedy, settings.top_p < 1)
+        start, loop = self._compiled(len(seeds), room, settings)
         state = start()
         chunks = []
         for first in range(0, notes, _CHUNK):
@@ -146,15 +156,18 @@ class Generator:
         tokens = np.concatenate([ops.convert_to_numpy(chunk) for chunk in chunks], axis=1)[:, :notes]
         return np.stack([decode(row) for row in tokens])
 
-    def _compiled(self, batch: int, room: int, greedy: bool, nucleus: bool) -> tuple[Callable, Callable]:
-        key = (batch, room, greedy, nucleus)
+    def _compiled(self, batch: int, room: int, rules: SamplingSettings) -> tuple[Callable, Callable]:
+        # Of the rules only these are compiled in; the rest are arguments.
+        key = (batch, room, rules.greedy, rules.top_p < 1, rules.forbid_parallels)
         if key not in self._loops:
 
-            def start():
+            def start() -> State:
                 return _initial_state(self._layers, batch, room)
 
-            def loop(first, state, forced, uniform, *options):
-                return _loop(self._layers, greedy, nucleus, first, state, forced, uniform, *options)
+            def loop(
+                first: Tensor, state: State, forced: Tensor, uniform: Tensor, *options: Tensor
+            ) -> tuple[Tensor, State]:
+                return _loop(self._layers, rules, first, state, forced, uniform, *options)
 
             self._loops[key] = (start, backend.compiled(loop, self._variables))
         return self._loops[key]
@@ -185,7 +198,7 @@ def _forced(given: np.ndarray | None, batch: int, steps: int) -> np.ndarray:
     return forced.reshape(batch, -1)
 
 
-def _initial_state(layers: Sequence[Any], batch: int, room: int):
+def _initial_state(layers: Sequence[Any], batch: int, room: int) -> State:
     """What the loop carries before the first note: the layers' states, logits of the first note, still notes so far."""
     first, *chain = layers
     states = [first.initial_state(batch, room), *(_layer_state(layer, batch) for layer in chain)]
@@ -193,16 +206,17 @@ def _initial_state(layers: Sequence[Any], batch: int, room: int):
     logits = np.full((batch, NUM_TOKENS), -1e9, np.float32)
     logits[:, low : high + 1] = 0.0
     logits[:, SILENCE] = -2e9  # where none of these is within the soprano's range, any note before a rest
-    return tuple(states), ops.convert_to_tensor(logits), ops.zeros((batch,), dtype="int32")
+    past = ops.full((batch, 2 * NUM_VOICES), FREE, dtype="int32")  # the last eight notes, the latest first
+    return tuple(states), ops.convert_to_tensor(logits), past, ops.zeros((batch,), dtype="int32")
 
 
-def _layer_state(layer, batch: int):
+def _layer_state(layer: Any, batch: int) -> State:
     if isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
         return tuple(layer.cell.get_initial_state(batch))
     return layer.initial_state(batch) if hasattr(layer, "initial_state") else ()
 
 
-def _layer_step(layer, inputs, state, t):
+def _layer_step(layer: Any, inputs: Tensor, state: State, t: Tensor) -> tuple[Tensor, State]:
     """One note through one layer: `[batch, width]` and the layer's state, to the same."""
     if isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
         outputs, state = layer.cell(inputs, list(state), training=False)
@@ -220,33 +234,47 @@ def _layer_step(layer, inputs, state, t):
     )
 
 
-def _loop(layers, greedy, nucleus, first, state, forced, uniform, allowed, temperature, top_p, max_still):
-    """Chooses the notes `first, first + 1, ...` of `forced` `[B, n]`: returns tokens `[B, n]` and the state after them."""
+def _loop(
+    layers: Sequence[Any],
+    rules: SamplingSettings,
+    first: Tensor,
+    state: State,
+    forced: Tensor,
+    uniform: Tensor,
+    allowed: Tensor,
+    temperature: Tensor,
+    top_p: Tensor,
+    max_still: Tensor,
+) -> tuple[Tensor, State]:
+    """Chooses the notes `first, first + 1, ...` of `forced` `[B, n]`; returns tokens `[B, n]` and the state."""
 
-    def note(t, states, logits, still, tokens):
+    def note(t: Tensor, states: State, logits: Tensor, past: Tensor, still: Tensor, tokens: Tensor) -> State:
         i = t - first
         wanted, chance = forced[:, i], uniform[:, i]
-        before = states[0][0][:, -1]  # the same voice's last note
+        before = past[:, NUM_VOICES - 1]  # the same voice's last note
         may = ops.take(allowed, t % NUM_VOICES, axis=0)[None]
+        if rules.forbid_parallels:
+            may = ops.logical_and(may, ops.logical_not(parallel_motion(past, t % NUM_VOICES)))
         stuck = (still >= max_still)[:, None]
         repeats = before[:, None] == np.arange(NUM_TOKENS, dtype=np.int32)
         may = ops.logical_and(may, ops.logical_not(ops.logical_and(stuck, repeats)))
-        if greedy:
+        if rules.greedy:
             token = most_probable(logits, allowed=may)
         else:
-            token = choose(logits, chance, temperature=temperature, top_p=top_p if nucleus else None, allowed=may)
+            token = choose(
+                logits, chance, temperature=temperature, top_p=top_p if rules.top_p < 1 else None, allowed=may
+            )
         token = ops.where(wanted == FREE, token, wanted)
         still = ops.where(token == before, still + 1, 0)
+        past = ops.concatenate([token[:, None], past[:, :-1]], axis=1)
         x, after = token, []
         for layer, layer_state in zip(layers, states, strict=True):
             x, layer_state = _layer_step(layer, x, layer_state, t)
             after.append(layer_state)
         tokens = ops.slice_update(tokens, (0, i), token[:, None])
-        return t + 1, tuple(after), ops.cast(x, "float32"), still, tokens
+        return t + 1, tuple(after), ops.cast(x, "float32"), past, still, tokens
 
     last = first + forced.shape[1]
     empty = ops.zeros_like(forced)
-    _, states, logits, still, tokens = ops.while_loop(
-        lambda t, *_: t < last, note, (ops.convert_to_tensor(first), *state, empty)
-    )
-    return tokens, (states, logits, still)
+    _, *carried, tokens = ops.while_loop(lambda t, *_: t < last, note, (ops.convert_to_tensor(first), *state, empty))
+    return tokens, tuple(carried)

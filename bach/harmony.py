@@ -63,9 +63,13 @@ def harmonise(
     """Returns one harmonisation per seed, the best first.
 
     Args:
+        generator: of the model.
+        predictor: of the same model.
         melody: `[T]` pitches of the soprano, `SILENCE` where it rests.
         seeds: one an attempt.
+        settings: how notes are chosen.
         by: one of `CRITERIA`.
+        on_notes: see `bach.generation.OnNotes`.
 
     Raises:
         SettingError: an unknown criterion, or an empty melody.

@@ -25,7 +25,7 @@ def shipped_model() -> Path:
 
 
 def find(path: str | os.PathLike) -> Path:
-    """Returns the model file that `path` means: itself, `model.keras` in the folder `path`, or for `SHIPPED` the package's own.
+    """Returns the model file that `path` means: itself, or in that folder, or for `SHIPPED` the package's own.
 
     Raises:
         ModelError: there is none.
@@ -57,10 +57,11 @@ def load(path: str | os.PathLike = SHIPPED) -> keras.Model:
         raise ModelError(f"{file}: damaged or no Keras model: expected a .keras archive, as `bach train` writes it")
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # noqa: BLE001 - what Keras raises on a bad file is not listed anywhere
+    except Exception as error:
         if "safe_mode" in str(error) or "unsafe" in str(error).lower() or "Lambda" in str(error):
             raise ModelError(
-                f"{file}: refused, because it wants to run code of its own on loading; use only models made by `bach train`"
+                f"{file}: refused, because it wants to run code of its own on loading; "
+                "use only models made by `bach train`"
             ) from error
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{file}: damaged or not made by `bach train`: {first_line[:200]}") from error

@@ -1,4 +1,4 @@
-"""What a Keras model says of whole sequences: log-probabilities of every note, and the cheap mean that training watches."""
+"""What a Keras model says of whole sequences: the log-probabilities of every note."""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,10 @@ class ModelPredictor:
     """Log-probabilities from a model that maps tokens `[batch, time]` to logits `[batch, time, 47]`, causally."""
 
     def __init__(self, model: keras.Model):
-        """Args:
-        model: built; its weights are read at every call, so that a predictor may outlive a training epoch.
+        """Takes the model whose predictions are wanted.
+
+        Args:
+            model: built; its weights are read at every call, so that a predictor may outlive a training epoch.
         """
         chain = body(model)
         self._run = backend.compiled(
@@ -30,7 +32,7 @@ class ModelPredictor:
         )
 
     def log_probabilities(self, sequences: Sequence[Tokens]) -> list[np.ndarray]:
-        """Returns for each sequence `[L]` the natural-log probabilities `[L, 47]` of each of its notes given those before.
+        """Returns for each sequence `[L]` natural-log probabilities `[L, 47]` of each of its notes given those before.
 
         The first note, which no note precedes, is uniform over the 47 tokens.
         """

@@ -1,7 +1,7 @@
 """A whole training run in a folder: begun, interrupted, continued, finished.
 
-The folder holds `checkpoint.json` with its arrays while the run can go on, and `model.keras` with `model.json`: the weights of
-the best epoch so far and how they came to be.
+The folder holds `checkpoint.json` with its arrays while the run can go on, and `model.keras` with `model.json`: the
+weights of the best epoch so far and how they came to be.
 """
 
 import dataclasses
@@ -50,7 +50,8 @@ def train(
 ) -> Path:
     """Trains `run` to its end and returns the path of the best epoch's model.
 
-    After every epoch the folder holds a checkpoint and the best model so far, so that an interruption loses one epoch at most.
+    After every epoch the folder holds a checkpoint and the best model so far, so that an interruption loses one epoch
+    at most.
 
     Args:
         run: what to train.

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import keras
+import keras_tuner
 import numpy as np
 
 from bach.errors import SettingError
@@ -61,7 +62,7 @@ class TrainingSettings:
                 raise SettingError(f"training setting {field}: got {getattr(self, field)!r}, expected {expected}")
 
     @classmethod
-    def from_hp(cls, hp) -> "TrainingSettings":
+    def from_hp(cls, hp: keras_tuner.HyperParameters) -> "TrainingSettings":
         """Returns the settings that `hp` answers with; declares them to `hp` under `train.`."""
         optimizer = hp.Choice("train.optimizer", list(OPTIMIZERS), default="adamw")
         return cls(

@@ -23,6 +23,7 @@ import numpy as np
 from keras import ops
 
 from bach import backend
+from bach.backend import Tensor
 from bach.encoding import encode, note_inputs
 from bach.errors import DataError, OutputError, SettingError, TrainingFailed
 from bach.layers import body
@@ -79,12 +80,16 @@ class Training:
         epochs: int,
         seed: int,
     ):
-        """Args:
-        model: from `bach.hypermodel.build`, untrained; it is changed in place.
-        settings: how to train.
-        train, valid: chorales `[T, 4]`.
-        epochs: how many epochs the learning-rate schedule spans.
-        seed: of the windows' cuts, order and transpositions. The weights and dropout follow `keras.utils.set_random_seed`.
+        """Takes what is to be trained; nothing runs yet.
+
+        Args:
+            model: from `bach.hypermodel.build`, untrained; it is changed in place.
+            settings: how to train.
+            train: chorales `[T, 4]` to learn from.
+            valid: chorales `[T, 4]` to judge every epoch by.
+            epochs: how many epochs the learning-rate schedule spans.
+            seed: of the windows' cuts, order and transpositions. The weights and dropout follow
+                `keras.utils.set_random_seed`.
 
         Raises:
             SettingError: `epochs` is below 1.
@@ -113,11 +118,9 @@ class Training:
         self._optimizer = settings.optimizer()
         self._optimizer.build(self._body.trainable_variables)
         smoothing = settings.label_smoothing
-        self._step = backend.TrainingStep(
+        self._step = backend.training_step(
             self._body, self._optimizer, lambda *batch: _loss(*batch, smoothing=smoothing), settings.ema
         )
-        self._step.restart()
-        self._step.publish()
         self._predictor = ModelPredictor(model)
         self._valid_inputs = [note_inputs(tokens) for tokens in self._valid]
         self._best_weights: list[np.ndarray] = self._scored_weights()
@@ -205,7 +208,7 @@ class Training:
         name = f"checkpoint-{len(self.history):05d}.npz"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            digest = _write_whole(folder / name, lambda file: np.savez(file, **arrays))
+            digest = _write_whole(folder / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
             record = {
                 "version": CHECKPOINT_VERSION,
                 "arrays": name,
@@ -279,7 +282,7 @@ class Training:
         }
 
     def _scored_weights(self) -> list[np.ndarray]:
-        """What is scored and kept: the moving average of the weights if there is one, and the normalisations' statistics."""
+        """What is scored and kept: the weights or their moving average, and the normalisations' statistics."""
         average = {id(v): a for v, a in zip(self._body.trainable_variables, self._step.average, strict=False)}
         return [ops.convert_to_numpy(average.get(id(v), v)) for v in _scored(self.model)]
 
@@ -295,7 +298,8 @@ class Training:
     def _refuse_non_finite(loss: float, epoch: int, step: int) -> None:
         if not math.isfinite(loss):
             raise TrainingFailed(
-                f"epoch {epoch}, step {step}: the loss is {loss}, no finite number; lower the learning rate or clip more"
+                f"epoch {epoch}, step {step}: the loss is {loss}, no finite number; "
+                "lower the learning rate or clip more"
             )
 
 
@@ -312,7 +316,7 @@ class Weights:
     def __exit__(self, *_):
         self._assign(self._own)
 
-    def _assign(self, values):
+    def _assign(self, values: Sequence[np.ndarray]) -> None:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
@@ -322,7 +326,7 @@ def _scored(model: keras.Model) -> list[keras.Variable]:
     return model.weights
 
 
-def _loss(logits, targets, weights, *, smoothing: float):
+def _loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float) -> Tensor:
     """Mean cross-entropy in nats over the notes with weight 1."""
     logs = ops.log_softmax(ops.cast(logits, "float32"))
     wanted = ops.one_hot(targets, NUM_TOKENS) * (1 - smoothing) + smoothing / NUM_TOKENS

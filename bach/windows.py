@@ -13,17 +13,17 @@ _NOTES = slice(0, NUM_NOTE_COLUMNS)
 class Windows:
     """All training windows of a set of chorales, cut anew for every epoch.
 
-    A window is a stretch of rows of `note_inputs` with the notes that follow them. Rows are those of the whole piece: a window in
-    the middle knows its beat, the notes before it and for how long they have been held.
+    A window is a stretch of rows of `note_inputs` with the notes that follow them. Rows are those of the whole piece: a
+    window in the middle knows its beat, the notes before it and for how long they have been held.
 
     Args:
         chorales: `[T, 4]` each.
         steps: length of a window.
-        shift: with a shift, windows begin every `shift` steps, notes that do not fill a window are dropped, and the last note of
-            a window is only predicted, never heard (the seed's protocol: 33 steps, shifted by 16). With 0, each epoch covers every
-            piece by the fewest windows that can, their overlaps placed at random.
-        transposition: the largest move in semitones; each epoch moves each piece by one random number of semitones that keeps
-            its voices within their ranges. 0 keeps the pieces where they are.
+        shift: with a shift, windows begin every `shift` steps, notes that do not fill a window are dropped, and the
+            last note of a window is only predicted, never heard (the seed's protocol: 33 steps, shifted by 16). With 0,
+            each epoch covers every piece by the fewest windows that can, their overlaps placed at random.
+        transposition: the largest move in semitones; each epoch moves each piece by one random number of semitones that
+            keeps its voices within their ranges. 0 keeps the pieces where they are.
     """
 
     def __init__(self, chorales: Sequence[Pitches], *, steps: int, shift: int = 0, transposition: int = 0):
@@ -45,8 +45,8 @@ class Windows:
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields the batches of one epoch in random order: inputs `[B, W, 9]`, targets `[B, W]`, weights `[B, W]`.
 
-        `W` is `4 * steps`, less one with a `shift`. All batches have the same shape; the last one is filled up with windows of
-        weight 0. Inputs and targets are int32, weights float32.
+        `W` is `4 * steps`, less one with a `shift`. All batches have the same shape; the last one is filled up with
+        windows of weight 0. Inputs and targets are int32, weights float32.
         """
         piece, start = self._starts(rng)
         moved_inputs, moved_targets = self._moved(rng)

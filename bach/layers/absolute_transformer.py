@@ -8,11 +8,11 @@ from bach.layers.transformer_block import TransformerBlock
 
 @keras.saving.register_keras_serializable(package="bach")
 class AbsoluteTransformer(keras.layers.Layer):
-    """Adds a learnt vector per position, then runs Transformer blocks; longer sequences are read through a sliding window.
+    """Adds a learnt vector per position, then runs Transformer blocks; reads long sequences through a sliding window.
 
-    The table knows `window` positions. A longer sequence is cut into halves of a window; each half is computed at the end of a
-    window that begins with the half before it, so that every note but the first `window / 2` sees `window / 2` to `window`
-    notes, at positions that were trained.
+    The table knows `window` positions. A longer sequence is cut into halves of a window; each half is computed at the
+    end of a window that begins with the half before it, so that every note but the first `window / 2` sees `window / 2`
+    to `window` notes, at positions that were trained.
 
     Args:
         window: rows of the position table; a multiple of 8.

@@ -15,16 +15,16 @@ _MINUS_INFINITY = -1e9
 class CausalAttention(keras.layers.Layer):
     """Multi-head self-attention in which each note sees itself and the `span - 1` notes before it.
 
-    A sequence longer than `span` is attended in blocks, each to itself and the block before, so that time and memory grow with
-    `time * span` and not with `time ** 2`; the result is that of the full masked matrix.
+    A sequence longer than `span` is attended in blocks, each to itself and the block before, so that time and memory
+    grow with `time * span` and not with `time ** 2`; the result is that of the full masked matrix.
 
     Args:
         heads: number of heads.
         head_dim: width of each head.
         span: how many notes a note sees, itself included; a multiple of 4.
         positions: `"skew"`, a learnt vector per head and distance, multiplied with the query (Huang et al. 2018, Music
-            Transformer, section 3.4.1); `"bias"`, a learnt number per head, voice and distance, plus a learnt slope per head;
-            `"rotary"`, queries and keys turned by their position (Su et al. 2021, RoFormer); `"none"`.
+            Transformer, section 3.4.1); `"bias"`, a learnt number per head, voice and distance, plus a learnt slope per
+            head; `"rotary"`, queries and keys turned by their position (Su et al. 2021, RoFormer); `"none"`.
 
     Call arguments:
         inputs: `[batch, time, width]`.

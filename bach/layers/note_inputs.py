@@ -48,7 +48,7 @@ class NoteInputs(keras.layers.Layer):
         return ops.stack([*previous, echo, voice, beat, self._held(before, note, length), echo_steps], axis=-1)
 
     def _echoes(self, tokens, length):
-        """The note after the longest earlier agreement with the present passage, and its length in steps: `[B, T]` each."""
+        """The note after the longest earlier agreement with the present passage, and its length: `[B, T]` each."""
         index = ops.arange(length, dtype="int32")
         distance = index[:, None] - index[None, :]
         allowed = ops.logical_and(distance >= MIN_ECHO_DISTANCE * NUM_VOICES, distance % NUM_VOICES == 0)
@@ -84,7 +84,7 @@ class NoteInputs(keras.layers.Layer):
         return ops.where(last == START, 0, held)
 
     def initial_state(self, batch, length: int = 0):
-        """Returns the state before the first note of sequences of at most `length` notes; only echoes need the length."""
+        """Returns the state before the first note of at most `length` notes; only echoes need the length."""
         recent = ops.full((batch, NUM_VOICES), START, dtype="int32")  # the last four notes, the latest first
         held = ops.zeros((batch, NUM_VOICES), dtype="int32")  # for how long each of them has been sung
         if not self.echo:

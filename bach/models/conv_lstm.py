@@ -24,19 +24,19 @@ def layers(hp) -> list[keras.layers.Layer]:
     momentum = hp.Choice("conv_lstm.batch_momentum", [0.9, 0.99], default=0.9)
     residual = hp.Boolean("conv_lstm.residual", default=True)
     dropout = hp.Float("conv_lstm.dropout", 0.0, 0.5, step=0.05, default=0.15)
-    for i in range(depth):
-        chain.append(
-            CausalConv(
-                int(filters * WIDENING[i]) if widening else filters,
-                kernel_size,
-                dilation=first_dilation * 2**i,
-                normalization=normalization,
-                momentum=momentum,
-                residual=residual,
-                dropout=dropout,
-                name=f"conv_{i}",
-            )
+    chain += [
+        CausalConv(
+            int(filters * WIDENING[i]) if widening else filters,
+            kernel_size,
+            dilation=first_dilation * 2**i,
+            normalization=normalization,
+            momentum=momentum,
+            residual=residual,
+            dropout=dropout,
+            name=f"conv_{i}",
         )
+        for i in range(depth)
+    ]
     cell = hp.Choice("conv_lstm.cell", ["lstm", "gru"], default="lstm")
     units = hp.Choice("conv_lstm.lstm_width", [64, 128, 192, 256, 384, 512], default=256)
     recurrent = keras.layers.LSTM if cell == "lstm" else keras.layers.GRU

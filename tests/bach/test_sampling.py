@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from bach.notes import NUM_TOKENS
-from bach.sampling import chances, choose, most_probable
+from bach.sampling import chances, choose, most_probable, parallel_motion
 
 EVERYTHING = np.ones((1, NUM_TOKENS), bool)
 ALMOST_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -133,3 +133,25 @@ def test_the_chances_of_a_seed_depend_on_nothing_else(seeds, notes, more):
 def test_different_seeds_have_different_chances():
     assert len(np.unique(chances(range(100), 1))) == 100
     assert chances([], 7).shape == (0, 7)
+
+
+def test_parallel_fifths_and_octaves_with_a_voice_above_are_found():
+    # The last eight notes, the latest first: soprano 30 now; before it bass 5, tenor 15, alto 23, soprano 28.
+    past = np.array([[30, 5, 15, 23, 28, 5, 15, 23]])
+    past[0, 3] = 21  # alto sang 21: a fifth below the soprano's 28
+    found = np.asarray(parallel_motion(past, np.int32(1)))[0]
+    assert found[23]  # both go up a whole tone and stay a fifth apart
+    assert found.sum() == 1 + 1  # and the same an octave higher (35), which is upwards too
+    assert not found[21]  # the alto stays: oblique motion
+    assert not found[11]  # down against the soprano's up: contrary motion
+
+
+def test_no_parallels_are_found_with_voices_that_have_not_sung_in_this_step():
+    past = np.array([[30, 5, 15, 21, 28, 5, 15, 21]])
+    assert not np.asarray(parallel_motion(past, np.int32(0))).any()
+
+
+def test_no_parallels_are_found_beside_a_rest_or_before_the_piece():
+    for nothing in (0, -1, 47):
+        past = np.array([[30, 5, 15, 21, nothing, 5, 15, 21]])
+        assert not np.asarray(parallel_motion(past, np.int32(1))).any()
