@@ -3,8 +3,8 @@
 Both train `seed-conv-lstm` (or the other preset that cuts windows as the notebook does) on the same windows of 33 steps
 in batches of 32: `fit` on arrays of tokens, `Training` on its own tables of the same pieces. Validation is left out of
 both times, and so is the first epoch, which compiles. The two take turns, epoch by epoch, and the ratio is the median
-of the repeats' own ratios. The pieces are random notes, as many and about as long as the training split of `jsb` has:
-for the work it is all one.
+of the repeats' own ratios. The pieces are 60 of random notes, about as long as those of `jsb`: for the work it is all
+one.
 
 Run: python benchmarks/bench_training.py [--presets NAME ...] [--json]; KERAS_BACKEND=jax for the other backend.
 """
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    size = {"pieces": 229, "steps": 241, "repeats": options.repeats}
+    size = {"pieces": 60, "steps": 241, "repeats": options.repeats}
     if options.tiny:
         size = {"pieces": 2, "steps": 33, "repeats": 2}
     facts = machine()
