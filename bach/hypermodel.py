@@ -47,17 +47,15 @@ def parameters(values: Values) -> keras_tuner.HyperParameters:
     Raises:
         SettingError: a name that the space does not have at this point, or a value outside its range.
     """
-    hp = keras_tuner.HyperParameters()
+    hp = _Checked()
     hp.values.update(values)
     build(hp)
     known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise SettingError(
                 f"unknown parameter {name!r} of family {hp.get('model.family')!r}{did_you_mean(name, known)}"
             )
-        if not _allows(known[name], value):
-            raise SettingError(f"parameter {name!r}: got {value!r}, expected {_range(known[name])}")
     return hp
 
 
@@ -188,15 +186,31 @@ def _are_arrays(*args: Any, **kwargs: Any) -> bool:
     return hasattr(x, "shape")
 
 
+class _Checked(keras_tuner.HyperParameters):
+    """Answers with given values; one that its parameter does not allow is refused before a model is made of it."""
+
+    def _retrieve(self, hp: Any) -> Any:
+        if hp.name in self.values and not _allows(hp, self.values[hp.name]):
+            raise SettingError(f"parameter {hp.name!r}: got {self.values[hp.name]!r}, expected {_range(hp)}")
+        return super()._retrieve(hp)
+
+
 def _allows(parameter: Any, value: Any) -> bool:
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Choice):
-        return value in parameter.values
+        return any(value == option and _same_kind(value, option) for option in parameter.values)
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Boolean):
         return isinstance(value, bool)
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Fixed):
         return value == parameter.value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and parameter.min_value <= value <= parameter.max_value
+    whole = isinstance(parameter, keras_tuner.engine.hyperparameters.Int)
+    return _same_kind(value, 0 if whole else 0.0) and parameter.min_value <= value <= parameter.max_value
+
+
+def _same_kind(value: Any, option: Any) -> bool:
+    """Whether a value may stand where `option` is expected: a whole number for a decimal, but no truth for a number."""
+    if isinstance(value, bool) or isinstance(option, bool):
+        return isinstance(value, bool) and isinstance(option, bool)
+    return isinstance(value, int | float if isinstance(option, float) else type(option))
 
 
 def _range(parameter: Any) -> str:
