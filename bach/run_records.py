@@ -35,9 +35,18 @@ class RunRecord:
         Raises:
             OutputError: the folder cannot be written, or holds a run already.
         """
-        if (folder / CHECKPOINT_FILE).exists():
-            raise OutputError(f"{folder} holds a training run already; go on with --resume or choose another folder")
+        check_free(folder)
         write_whole(folder / RECORD_FILE, (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode())
+
+
+def check_free(folder: Path) -> None:
+    """Returns if a run can begin in `folder`.
+
+    Raises:
+        OutputError: it holds a run already.
+    """
+    if (folder / CHECKPOINT_FILE).exists():
+        raise OutputError(f"{folder} holds a training run already; go on with --resume or choose another folder")
 
 
 def read_record(folder: Path) -> RunRecord:

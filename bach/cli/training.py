@@ -108,8 +108,10 @@ def _request(
 ) -> "RunRecord":
     """Returns what is to be trained: as asked, and for the rest as the run was begun, or by default."""
     from bach.points import assign, split_assignments, starting_point
-    from bach.run_records import RunRecord, read_record
+    from bach.run_records import RunRecord, check_free, read_record
 
+    if not resume:
+        check_free(out)
     before = read_record(out) if resume else None
     texts = split_assignments(assignments)
     if before is not None and preset is None and family is None:

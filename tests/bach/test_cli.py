@@ -291,6 +291,22 @@ def test_a_mistake_is_told_in_a_sentence(mistake, tmp_path):
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_a_folder_with_a_run_is_not_written_over(tmp_path):
+    (tmp_path / "checkpoint.json").write_text("{}")
+    result = bach("train", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "holds a training run already; go on with --resume" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"preset": "small"}', "{"])
+def test_a_damaged_record_of_a_run_is_told(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    result = bach("train", "--out", tmp_path, "--resume")
+    assert result.exit_code == 2
+    assert "run.json: cannot be read" in result.stderr
+
+
 def test_an_unknown_id_of_a_prompt_offers_the_nearest(data, tmp_path):
     result = bach("generate", "--out", tmp_path, "--prompt", "test/0011", "--data", data)
     assert result.exit_code == 2
