@@ -232,24 +232,25 @@ class Training:
         """
         folder = Path(folder)
         try:
+            if not (folder / _RECORD).is_file():
+                raise SettingError(f"no checkpoint in {folder}; start without --resume")
             record = json.loads((folder / _RECORD).read_text())
             data = (folder / record["arrays"]).read_bytes()
-        except FileNotFoundError as error:
-            raise SettingError(f"no checkpoint in {folder}; start without --resume") from error
+            digest, identity, history = (record[key] for key in ("sha256", "identity", "history"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingError(
-                f"the checkpoint in {folder} cannot be read ({error}); remove it to start anew"
+                f"the checkpoint in {folder} cannot be read ({type(error).__name__}: {error}); remove it to start anew"
             ) from error
         if record.get("version") != CHECKPOINT_VERSION:
             raise SettingError(
                 f"the checkpoint in {folder} has version {record.get('version')}, expected {CHECKPOINT_VERSION}"
             )
-        if hashlib.sha256(data).hexdigest() != record["sha256"]:
+        if hashlib.sha256(data).hexdigest() != digest:
             raise SettingError(f"the checkpoint in {folder} is damaged (checksum differs); remove it to start anew")
         for key, here in self._identity().items():
-            if record["identity"].get(key) != here:
+            if identity.get(key, here) != here:
                 raise SettingError(
-                    f"the checkpoint in {folder} belongs to another run: {key} was {record['identity'].get(key)!r}, "
+                    f"the checkpoint in {folder} belongs to another run: {key} was {identity[key]!r}, "
                     f"is {here!r}; use the same settings or another folder"
                 )
         with np.load(folder / record["arrays"], allow_pickle=False) as arrays:
@@ -265,15 +266,17 @@ class Training:
         self._best_weights = parts["best"]
         self._step.restart(parts["average"] if self.settings.ema else None)
         self._step.publish()
-        self.history = [EpochResult(**result) for result in record["history"]]
+        self.history = [EpochResult(**result) for result in history]
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to fit."""
         shapes = json.dumps([list(v.shape) for v in self._body.variables])
+        layers = json.dumps([layer.get_config() for layer in self.model.layers], default=str)  # dropout has no shape
         data = hashlib.sha256(b"".join(np.ascontiguousarray(t).tobytes() for t in self._valid))
         data.update(self.windows.content())
         return {
             "model": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "layers": hashlib.sha256(layers.encode()).hexdigest()[:16],
             "data": data.hexdigest()[:16],
             "settings": dataclasses.asdict(self.settings),
             "epochs": self.epochs,
