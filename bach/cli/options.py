@@ -126,7 +126,7 @@ def sampling_options(command: Command) -> Command:
         click.option(
             "--top-p",
             type=click.FloatRange(0, 1, min_open=True),
-            default=1.0,
+            default=0.95,
             show_default=True,
             help="Choose among the most probable notes that together have this probability.",
         ),
