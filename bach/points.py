@@ -67,16 +67,12 @@ def assign(values: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
     Raises:
         SettingError: an unknown name (the nearest is offered), or a text that is no value of this parameter.
     """
-    import keras_tuner
+    from bach.hypermodel import parameters
 
-    from bach.hypermodel import build, parameters
-
-    hp = keras_tuner.HyperParameters()
-    hp.values.update(values)
     if FAMILY in texts:
-        hp.values[FAMILY] = starting_point(preset_name=None, family=texts[FAMILY]).values[FAMILY]
-    build(hp)
-    known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}
+        values = {**values, **starting_point(preset_name=None, family=texts[FAMILY]).values}
+    hp = parameters(values)
+    known = {parameter.name: parameter for parameter in hp.space if parameter.name in hp.values}
     for name in texts:
         if name not in known:
             raise SettingError(f"unknown parameter {name!r} of family {hp.get(FAMILY)!r}{did_you_mean(name, known)}")
