@@ -3,8 +3,8 @@
 Both train `seed-conv-lstm` (or the other preset that cuts windows as the notebook does) on the same windows of 33 steps
 in batches of 32: `fit` on arrays of tokens, `Training` on its own tables of the same pieces. Validation is left out of
 both times, and so is the first epoch, which compiles. The two take turns, epoch by epoch, and the ratio is the median
-of the repeats' own ratios. The pieces are 60 of random notes, about as long as those of `jsb`: for the work it is all
-one.
+of the repeats' own ratios. The pieces are of random notes, 60 and about as long as those of `jsb` unless `--pieces`
+says otherwise: for the work it is all one.
 
 Run: python benchmarks/bench_training.py [--presets NAME ...] [--json]; KERAS_BACKEND=jax for the other backend.
 """
@@ -136,10 +136,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--presets", nargs="+", choices=seeds, default=["seed-conv-lstm"], metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pieces", type=int, default=60, help="chorales to train on")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    size = {"pieces": 60, "steps": 241, "repeats": options.repeats}
+    size = {"pieces": options.pieces, "steps": 241, "repeats": options.repeats}
     if options.tiny:
         size = {"pieces": 2, "steps": 33, "repeats": 2}
     facts = machine()
