@@ -21,7 +21,7 @@ FORBIDDEN = {
 # These answer `bach --help` and work without a model, so Keras (2 s to import, TensorFlow 5 s) has no place in them.
 WITHOUT_KERAS = {
     *("notes", "errors", "encoding", "held", "measures", "formats", "windows", "corpus", "duplicates", "inspection"),
-    *("sampling", "scoring", "floors"),
+    *("scoring", "floors"),
 }
 # Imported inside the function that needs them, never on top of a module.
 SLOW_TO_IMPORT = {"music21", "matplotlib", "verovio", "tensorflow", "jax", "scipy"}
