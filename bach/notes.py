@@ -1,8 +1,8 @@
 """The musical constants that every other module is written in.
 
-A *chorale* is an integer array `[T, 4]` of MIDI pitches: `T` steps of a sixteenth note each, four voices from soprano to
-bass, `SILENCE` where a voice rests. A *token* numbers the 47 things a voice can do in a step: 0 is silence, 1..46 are the
-pitches 36..81. A chorale as a *sequence* is one token after the other, per step soprano, alto, tenor, bass.
+A *chorale* is an integer array `[T, 4]` of MIDI pitches: `T` steps of a sixteenth note each, four voices from soprano
+to bass, `SILENCE` where a voice rests. A *token* numbers the 47 things a voice can do in a step: 0 is silence, 1..46
+are the pitches 36..81. A chorale as a *sequence* is one token after the other, per step soprano, alto, tenor, bass.
 """
 
 from typing import Literal

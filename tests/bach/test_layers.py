@@ -147,7 +147,7 @@ def test_an_embedding_is_the_sum_of_its_tables_rows():
 
 @pytest.mark.parametrize("wrong", [{"notes": 0}, {"notes": 5}, {"beat": 8}])
 def test_an_embedding_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ValueError, match="notes must be 1..4 and beat 0, 4 or 16"):
+    with pytest.raises(ValueError, match=r"notes must be 1\.\.4 and beat 0, 4 or 16"):
         NoteEmbedding(4, **wrong)
 
 
