@@ -1,5 +1,6 @@
 """Trained models on disk: `model.keras`, and beside it `model.json`, the record of how it came to be."""
 
+import contextlib
 import json
 import os
 import zipfile
@@ -95,15 +96,17 @@ def save(model: keras.Model, folder: str | os.PathLike, facts: Mapping[str, Any]
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
+    text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     temporary = folder / f".{os.getpid()}.part.keras"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         model.save(temporary)
         os.replace(temporary, folder / MODEL_FILE)
-        temporary.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(text)
         os.replace(temporary, folder / RECORD_FILE)
     except OSError as error:
         raise OutputError(f"cannot write the model to {folder}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return folder / MODEL_FILE
