@@ -6,6 +6,8 @@ Nothing is built before a test asks for it, so that collecting the tests imports
 import numpy as np
 import pytest
 
+from bach.models.presets import PRESETS
+
 SMALL = {
     "small-conv_lstm": {
         "model.family": "conv_lstm",
@@ -32,7 +34,6 @@ SMALL = {
     },
 }
 """One quick model of each family, its window or span shorter than the sequences of the tests."""
-PRESET_NAMES = ("seed-conv-lstm", "seed-transformer", "small", "hand-transformer", "best")
 FAMILY_NAMES = ("conv_lstm", "transformer", "relative_transformer")
 RANDOM = tuple(f"random-{family}-{i}" for i in range(2) for family in FAMILY_NAMES)
 
@@ -45,7 +46,6 @@ def _values(name):
     import keras_tuner
 
     from bach.hypermodel import build
-    from bach.models.presets import PRESETS
 
     if name in SMALL:
         return SMALL[name]
@@ -103,7 +103,7 @@ def point_values():
 def pytest_generate_tests(metafunc):
     if "model" in metafunc.fixturenames:
         quick = list(SMALL)
-        slow = [*PRESET_NAMES, *RANDOM]
+        slow = [*PRESETS, *RANDOM]
         names = [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
         metafunc.parametrize("model", names, indirect=True, scope="module")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bach.models.presets import PRESETS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # What anyone may write who was given model.keras: no module of ours by name, safe mode as Keras has it by default.
@@ -74,7 +76,7 @@ def test_tensorflow_and_jax_agree_on_every_family_and_preset(build_point, tokens
     from bach.backend import BACKENDS, name
 
     names = ["small-conv_lstm", "small-transformer", "small-relative_transformer"]
-    names += ["seed-conv-lstm", "seed-transformer", "small", "hand-transformer", "best"]
+    names += PRESETS
     names += [f"random-{family}-{i}" for family in ("conv_lstm", "transformer", "relative_transformer") for i in (0, 1)]
     paths, outputs = saved_and_predicted(names, build_point, tmp_path, tokens)
     [other] = [backend for backend in BACKENDS if backend != name()]
