@@ -73,11 +73,11 @@ class NoteEmbedding(keras.layers.Layer):
         return ()
 
     def step(self, inputs, state, t):
-        total = 0.0
+        vectors = []
         for name, table in self.tables.items():
             column = inputs[..., _COLUMN[name]]
-            total = total + ops.take(table, column % self.beat if name == "beat" else column, axis=0)
-        return total, state
+            vectors.append(ops.take(table, column % self.beat if name == "beat" else column, axis=0))
+        return ops.sum(ops.stack(vectors), axis=0), state
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)
