@@ -99,7 +99,7 @@ PRESETS = {
             name="small",
             family="relative_transformer",
             purpose="minutes on a laptop",
-            parameters=0,
+            parameters=270_971,
             epochs=30,
             values={
                 "relative_transformer.embedding_dim": 96,
@@ -115,7 +115,7 @@ PRESETS = {
             name="hand-conv-lstm",
             family="conv_lstm",
             purpose="the best CNN+LSTM found by hand",
-            parameters=0,
+            parameters=427_983,
             epochs=30,
             values={
                 "conv_lstm.embedding_dim": 96,
@@ -132,7 +132,7 @@ PRESETS = {
             name="hand-transformer",
             family="transformer",
             purpose="the best Transformer with learnt positions found by hand",
-            parameters=0,
+            parameters=351_311,
             epochs=30,
             values={
                 "transformer.embedding_dim": 96,
