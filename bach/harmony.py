@@ -9,7 +9,7 @@ from bach.encoding import encode
 from bach.errors import SettingError
 from bach.generation import FREE, Generator, OnNotes, SamplingSettings
 from bach.measures import measure
-from bach.notes import NUM_VOICES, Pitches
+from bach.notes import NUM_VOICES, SILENCE, Pitches
 from bach.prediction import ModelPredictor
 
 Criterion = Callable[[dict[str, float], float], float]
@@ -81,6 +81,9 @@ def harmonise(
         raise SettingError(
             f"melody: got shape {list(melody.shape)}, expected one pitch per sixteenth step, at least one"
         )
+    if (melody == FREE).any():
+        step = int(np.argmax(melody == FREE))
+        raise SettingError(f"melody: step {step} is {FREE}, expected a pitch, or {SILENCE} for a rest")
     given = np.full((len(melody), NUM_VOICES), FREE)
     given[:, 0] = melody
     chorales = generator.generate(seeds=seeds, steps=len(melody), given=given, settings=settings, on_notes=on_notes)

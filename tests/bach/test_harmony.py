@@ -27,7 +27,7 @@ def singers():
 
 
 def test_the_soprano_stands_in_every_attempt(singers):
-    attempts = harmonise(*singers, MELODY, seeds=range(6))
+    attempts = harmonise(singers[0], singers[1], MELODY, seeds=range(6))
     assert sorted(attempt.seed for attempt in attempts) == list(range(6))
     for attempt in attempts:
         np.testing.assert_array_equal(attempt.pitches[:, 0], MELODY)
@@ -37,7 +37,7 @@ def test_the_soprano_stands_in_every_attempt(singers):
 
 @pytest.mark.parametrize("by", CRITERIA)
 def test_the_best_by_the_criterion_comes_first(singers, by):
-    attempts = harmonise(*singers, MELODY, seeds=range(6), by=by)
+    attempts = harmonise(singers[0], singers[1], MELODY, seeds=range(6), by=by)
     faults = [attempt.fault for attempt in attempts]
     assert faults == sorted(faults)
     assert np.isfinite(faults).all()
@@ -51,20 +51,20 @@ def test_the_best_by_the_criterion_comes_first(singers, by):
 
 def test_the_nats_of_an_attempt_are_those_of_all_its_notes(singers):
     _, predictor = singers
-    [attempt] = harmonise(*singers, MELODY, seeds=[9])
+    [attempt] = harmonise(singers[0], singers[1], MELODY, seeds=[9])
     tokens = encode(attempt.pitches)
     [logs] = predictor.log_probabilities([tokens])
     assert attempt.nll == pytest.approx(-logs[np.arange(len(tokens)), tokens].mean(), rel=1e-6)
 
 
 def test_an_attempt_of_a_seed_is_the_same_whatever_is_tried_beside_it(singers):
-    among = {attempt.seed: attempt for attempt in harmonise(*singers, MELODY, seeds=range(6))}
-    [alone] = harmonise(*singers, MELODY, seeds=[4])
+    among = {attempt.seed: attempt for attempt in harmonise(singers[0], singers[1], MELODY, seeds=range(6))}
+    [alone] = harmonise(singers[0], singers[1], MELODY, seeds=[4])
     np.testing.assert_array_equal(alone.pitches, among[4].pitches)
 
 
 def test_settings_reach_the_generator(singers):
-    one, other = harmonise(*singers, MELODY, seeds=[1, 2], settings=SamplingSettings(greedy=True))
+    one, other = harmonise(singers[0], singers[1], MELODY, seeds=[1, 2], settings=SamplingSettings(greedy=True))
     np.testing.assert_array_equal(one.pitches, other.pitches)
 
 
@@ -75,8 +75,9 @@ def test_settings_reach_the_generator(singers):
         (MELODY[:0], "faults", r"melody: got shape \[0\], expected one pitch per sixteenth step, at least one"),
         (np.full((4, 4), 60), "faults", r"melody: got shape \[4, 4\]"),
         (np.array([60, 82]), "faults", "step 1, voice 0: pitch 82"),
+        (np.array([60, -1]), "faults", "melody: step 1 is -1, expected a pitch, or 0 for a rest"),
     ],
 )
 def test_a_melody_or_criterion_that_is_none_is_refused(singers, melody, by, message):
     with pytest.raises(SettingError, match=message):
-        harmonise(*singers, melody, seeds=[1], by=by)
+        harmonise(singers[0], singers[1], melody, seeds=[1], by=by)
