@@ -97,7 +97,7 @@ class Generator:
         """Takes the model that is to sing.
 
         Args:
-            model: from `bach.hypermodel.build` or `bach.models.load`; its present weights are read at every call.
+            model: from `bach.hypermodel.build` or `bach.model_files.load`; its present weights are read at every call.
         """
         self._layers = list(model.layers)
         self._variables = model.variables

@@ -18,8 +18,8 @@ from bach.errors import BachError, CallerError
 FAILED, MISTAKE, STOPPED = 1, 2, 130
 
 
-class Command(click.Command):
-    """A command with examples.
+class _WithExamples(click.Command):
+    """Gives a command or a group examples, shown below its help.
 
     Attributes:
         examples: whole command lines.
@@ -36,24 +36,14 @@ class Command(click.Command):
         _write_examples(self.examples, formatter)
 
 
-class Commands(click.Group):
-    """A group of commands, with examples.
+class Command(_WithExamples):
+    """A command with examples."""
 
-    Attributes:
-        examples: whole command lines.
-    """
+
+class Commands(_WithExamples, click.Group):
+    """A group of commands, with examples."""
 
     command_class = Command
-
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any):
-        """Takes what Click takes, and the examples."""
-        super().__init__(*args, **kwargs)
-        self.examples = tuple(examples)
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the help and the examples."""
-        super().format_help_text(ctx, formatter)
-        _write_examples(self.examples, formatter)
 
 
 def _write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
