@@ -5,6 +5,7 @@ ledger gives them back. There is no other way for anything to enter the state, s
 """
 
 import dataclasses
+import heapq
 import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,8 @@ class SweepState:
         time: when the last row was written.
         num_results: epochs written down, those that were trained again counted again.
         gpu_s: seconds times GPUs that ended attempts held.
+        cpu_s: seconds times cores that ended attempts held.
+        spans: session -> when its first and its last row were written.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
     """
@@ -51,7 +54,8 @@ class SweepState:
         self.started: float | None = None
         self.time: float | None = None
         self.num_results = 0
-        self.gpu_s = 0.0
+        self.gpu_s = self.cpu_s = 0.0
+        self.spans: dict[int, tuple[float, float]] = {}
         self.recent_results: deque[float] = deque(maxlen=_RECENT)
         self.recent_ends: deque[float] = deque(maxlen=_RECENT)
         self._sign = -1.0 if self.goal == "max" else 1.0
@@ -88,6 +92,8 @@ class SweepState:
             self.time = time
             if self.started is None:
                 self.started = time
+            session = row.get("session") or self.session
+            self.spans[session] = (self.spans.get(session, (time,))[0], time)
         handler = self._handlers.get(table)
         if handler is not None:
             handler(row, time)
@@ -176,16 +182,30 @@ class SweepState:
         best = self.best(trial)
         return None if best is None else best.metrics[self.objective]
 
-    def ranked(self) -> list[TrialState]:
-        """Returns the trials with a finite value that have not failed, the best first, the older first of equals."""
-        ids = [trial for trial in self._best_losses if self.trials[trial].state != "failed"]
-        return [self.trials[trial] for trial in sorted(ids, key=lambda trial: (self._best_losses[trial], trial))]
+    def ranked(self, limit: int | None = None) -> list[TrialState]:
+        """Returns the trials with a finite value that have not failed, the best first, the older first of equals.
+
+        Args:
+            limit: not more than so many; None is all.
+        """
+        losses = [(loss, n) for n, loss in self._best_losses.items() if self.trials[n].state != "failed"]
+        best = sorted(losses) if limit is None else heapq.nsmallest(limit, losses)
+        return [self.trials[number] for _, number in best]
 
     def best_trial(self) -> TrialState | None:
         """Returns the first of `ranked`; None if there is none."""
-        ids = (trial for trial in self._best_losses if self.trials[trial].state != "failed")
-        best = min(ids, key=lambda trial: (self._best_losses[trial], trial), default=None)
-        return None if best is None else self.trials[best]
+        return next(iter(self.ranked(1)), None)
+
+    def elapsed_s(self, now: float | None = None) -> float:
+        """Returns how long the sweep has run, in seconds, without the time between its sessions.
+
+        Args:
+            now: the time of a sweep that runs; None for one that does not, which ran until its last row.
+        """
+        total = sum(last - first for first, last in self.spans.values())
+        if now is not None and self.spans:
+            total += max(0.0, now - self.spans[max(self.spans)][1])
+        return total
 
     def document(self) -> dict[str, Any]:
         """Returns all of it as plain values for JSON, to compare one state with another.
@@ -199,6 +219,7 @@ class SweepState:
             "time": _plain(self.time),
             "num_results": self.num_results,
             "gpu_s": _plain(self.gpu_s),
+            "cpu_s": _plain(self.cpu_s),
             "counts": self.counts(),
             "trials": {str(number): self._trial_document(trial) for number, trial in sorted(self.trials.items())},
             **{table: [_plain(row) for row in self._list(table)] for table in _KEYS},
@@ -242,10 +263,10 @@ class SweepState:
         attempt.from_epoch, attempt.to_epoch = row.get("from_epoch"), row.get("to_epoch")
         attempt.wall_s = _number(row.get("wall_s"))
         attempt.peak_memory_mb = _number(row.get("peak_memory_mb"))
-        if attempt.gpus:
-            spent = attempt.gpus * self._held_s(trial, attempt)
-            trial.gpu_s += spent
-            self.gpu_s += spent
+        held_s = held(trial, attempt)
+        trial.gpu_s += attempt.gpus * held_s
+        self.gpu_s += attempt.gpus * held_s
+        self.cpu_s += attempt.cpus * held_s
         if number >= trial.attempt and trial.state not in ENDED:
             trial.attempt = number
             # Completed, stopped and failed end the trial only with its row in `trials`; till then it may be tried on.
@@ -335,14 +356,6 @@ class SweepState:
         for epoch, row in trial.epochs.items():
             self._compare(trial, epoch, self._loss(row))
 
-    @staticmethod
-    def _held_s(trial: TrialState, attempt: AttemptState) -> float:
-        """Returns how long an attempt held its GPUs; after its driver's death, as long as it is known to have lived."""
-        if math.isfinite(attempt.wall_s):
-            return attempt.wall_s
-        last = max((row.time or 0.0 for row in trial.epochs.values() if row.attempt == attempt.attempt), default=0.0)
-        return max(0.0, last - attempt.started) if attempt.started is not None else 0.0
-
     def _list(self, table: str) -> list[dict[str, Any]]:
         return [row for _, row in sorted(self._rows[table].items())]
 
@@ -352,6 +365,14 @@ class SweepState:
         fields["epochs"] = {str(n): row._asdict() for n, row in sorted(trial.epochs.items())}
         fields["decisions"] = {str(n): row._asdict() for n, row in sorted(trial.decisions.items())}
         return _plain(fields)
+
+
+def held(trial: TrialState, attempt: AttemptState) -> float:
+    """Returns for how many seconds an attempt held its share; if its driver died, as long as it is known to have lived."""
+    if math.isfinite(attempt.wall_s):
+        return attempt.wall_s
+    last = max((row.time or 0.0 for row in trial.epochs.values() if row.attempt == attempt.attempt), default=0.0)
+    return max(0.0, last - attempt.started) if attempt.started is not None else 0.0
 
 
 def _seconds(value: Any) -> float | None:

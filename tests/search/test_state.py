@@ -247,3 +247,22 @@ def test_a_long_ledger_is_replayed_fast():
         state.apply("epochs", row)
     assert time.process_time() - began < 0.8  # a tenth of what half a million may take
     assert state.num_results == 50_000
+
+
+def test_time_between_sessions_does_not_count():
+    book = Book()
+    book.add("sessions", command="run")  # second 0
+    book.proposal(0)  # second 1
+    later = START + timedelta(hours=5)
+    book.add("sessions", command="resume", session=2, time=later)
+    book.add("proposals", trial=1, session=2, time=later + timedelta(seconds=4))
+    assert book.state.elapsed_s() == 1 + 4
+    assert book.state.elapsed_s(later.timestamp() + 10) == 1 + 10
+
+
+def test_the_ranking_may_be_cut_short():
+    book = Book()
+    for trial, loss in enumerate((3.0, 1.0, 2.0, 1.0)):
+        book.epoch(trial, 1, 1, loss)
+    assert [trial.trial for trial in book.state.ranked()] == [1, 3, 2, 0]
+    assert [trial.trial for trial in book.state.ranked(2)] == [1, 3]
