@@ -45,7 +45,13 @@ class OutputError(CallerError):
 
 
 class TrainingFailed(BachError):
-    """A training run that started and could not go on; the command line exits with 1."""
+    """A training run that started and could not go on; the command line exits with 1.
+
+    Attributes:
+        reason_kind: the reason in one word, for tables: the loss or the score is no finite number.
+    """
+
+    reason_kind = "non_finite"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -24,13 +24,7 @@ def build(hp: keras_tuner.HyperParameters) -> keras.Model:
     The model maps tokens `[batch, time]`, time counted from the start of a piece, to logits `[batch, time, 47]` of
     the next token, causally.
     """
-    family = hp.Choice("model.family", list(FAMILIES), default="relative_transformer")
-    chain: list[keras.layers.Layer] = []
-    for name, layers in FAMILIES.items():
-        with hp.conditional_scope("model.family", [name]):
-            if family == name:
-                chain = layers(hp)
-    settings = TrainingSettings.from_hp(hp)
+    family, chain, settings = declare(hp)
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Sequential([tokens, NoteInputs(echo=chain[0].echo, name="note_inputs"), *chain], name=family)
     model.compile(
@@ -41,6 +35,20 @@ def build(hp: keras_tuner.HyperParameters) -> keras.Model:
     return model
 
 
+def declare(hp: keras_tuner.HyperParameters) -> tuple[str, list[keras.layers.Layer], TrainingSettings]:
+    """Returns the family at the point that `hp` answers with, its layers not yet built, and how to train them.
+
+    This is all of the space: whatever is asked of `hp` is asked here. No weights are made, so it is cheap.
+    """
+    family = hp.Choice("model.family", list(FAMILIES), default="relative_transformer")
+    chain: list[keras.layers.Layer] = []
+    for name, layers in FAMILIES.items():
+        with hp.conditional_scope("model.family", [name]):
+            if family == name:
+                chain = layers(hp)
+    return family, chain, TrainingSettings.from_hp(hp)
+
+
 def parameters(values: Values) -> keras_tuner.HyperParameters:
     """Returns the hyperparameters that answer with `values`, and with their defaults where `values` is silent.
 
@@ -49,6 +57,7 @@ def parameters(values: Values) -> keras_tuner.HyperParameters:
     """
     hp = _Checked()
     hp.values.update(values)
+    # Not `declare`: building draws random numbers, and with one seed a run shall have the weights that it always had.
     build(hp)
     known = {p.name: p for p in hp.space if hp._conditions_are_active(p.conditions)}
     for name in values:

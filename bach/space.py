@@ -8,7 +8,7 @@ from typing import Any
 
 import keras_tuner
 
-from bach.hypermodel import build
+from bach.hypermodel import declare
 from bach.models import FAMILIES
 
 MEANINGS: Mapping[str, str] = {
@@ -74,7 +74,7 @@ def parameters_of_all_families() -> list[tuple[Any, tuple[str, ...]]]:
     for family in FAMILIES:
         hp = keras_tuner.HyperParameters()
         hp.values["model.family"] = family
-        build(hp)
+        declare(hp)
         for parameter in hp.space:
             key = f"{parameter.name} {_kind(parameter)} {_range(parameter)} {_default(parameter)}"
             _, families = found.get(key, (parameter, ()))

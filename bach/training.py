@@ -224,11 +224,17 @@ class Training:
         except OSError as error:
             raise OutputError(f"cannot write the checkpoint to {folder}: {error.strerror or error}") from error
 
-    def restore(self, folder: str | os.PathLike) -> None:
+    def restore(self, folder: str | os.PathLike, *, other_epochs: bool = False) -> None:
         """Takes up the state that `save` left in `folder`.
 
+        Args:
+            folder: where the checkpoint is.
+            other_epochs: take a checkpoint whose schedule spans another number of epochs, too. What follows is on this
+                training's own schedule from that place on: after a schedule that had come down, the rate goes up again.
+
         Raises:
-            SettingError: there is no checkpoint, it is damaged, or it belongs to another model, data or configuration.
+            SettingError: there is no checkpoint, it is damaged, it belongs to another model, data or configuration, or
+                more epochs are done than this training spans.
         """
         folder = Path(folder)
         try:
@@ -247,8 +253,13 @@ class Training:
             )
         if hashlib.sha256(data).hexdigest() != digest:
             raise SettingError(f"the checkpoint in {folder} is damaged (checksum differs); remove it to start anew")
+        if len(history) > self.epochs and other_epochs:
+            raise SettingError(
+                f"the checkpoint in {folder} has {len(history)} epochs behind it, expected at most {self.epochs}; "
+                "ask for more epochs"
+            )
         for key, here in self._identity().items():
-            if identity.get(key, here) != here:
+            if identity.get(key, here) != here and not (other_epochs and key == "epochs"):
                 raise SettingError(
                     f"the checkpoint in {folder} belongs to another run: {key} was {identity[key]!r}, "
                     f"is {here!r}; use the same settings or another folder"

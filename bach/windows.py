@@ -1,6 +1,6 @@
 """Chorales cut into windows of equal length, as arrays that a training step takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Windows:
 
     def num_batches(self, batch_size: int) -> int:
         """Returns how many batches an epoch has; the same for every epoch."""
-        return -(-len(self._starts(np.random.default_rng(0))[0]) // batch_size)
+        return -(-num_windows(self.lengths, steps=self.steps, shift=self.shift) // batch_size)
 
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields the batches of one epoch in random order: inputs `[B, W, 9]`, targets `[B, W]`, weights `[B, W]`.
@@ -74,7 +74,7 @@ class Windows:
             if self.shift:
                 begin = np.arange(0, length - self.steps + 1, self.shift)
             else:
-                count = max(1, -(-length // self.steps))
+                count = num_windows([length], steps=self.steps)
                 overlap = (
                     rng.multinomial(count * self.steps - length, np.full(count - 1, 1 / max(count - 1, 1)))
                     if (count > 1)
@@ -96,3 +96,10 @@ class Windows:
         sounding = (notes != SILENCE) & (notes != START)
         inputs[:, _NOTES] = np.where(sounding, notes + by_row[:, None], notes)
         return inputs, np.where(self._targets == SILENCE, SILENCE, self._targets + by_row).astype(np.uint8)
+
+
+def num_windows(lengths: Iterable[int], *, steps: int, shift: int = 0) -> int:
+    """Returns how many windows an epoch has over pieces of these lengths in steps; see `Windows`."""
+    if shift:
+        return int(sum(max(0, (length - steps) // shift + 1) for length in lengths))
+    return int(sum(max(1, -(-length // steps)) for length in lengths))
