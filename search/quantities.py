@@ -16,7 +16,7 @@ BYTES = {
     "TiB": 2**40,
 }
 
-_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 
 
 def seconds(text: str) -> float:

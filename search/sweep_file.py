@@ -122,7 +122,7 @@ def differences(before: SweepSpec, after: SweepSpec) -> list[Difference]:
             pairs = [("[[points]]", old[table], new[table], When.NEVER)]
         else:
             allowed = {declared.name: declared.change for declared in keys(TABLES[table])} if table in TABLES else {}
-            names = dict.fromkeys([*old[table], *new[table]])
+            names = dict.fromkeys([*allowed, *old[table], *new[table]])
             pairs = [
                 (f"[{table}] {name}", old[table].get(name), new[table].get(name), allowed.get(name, When.NEVER))
                 for name in names

@@ -54,8 +54,8 @@ class Task(Protocol):
     What it may have beside the members below:
 
     - `data() -> (name, fingerprint)`: what it is trained on, for the records. Scores on different data never compete.
-    - `points() -> Mapping[str, values]`: configurations with a name, for `preset = "…"` in a sweep file. What one leaves
-      out has its default.
+    - `points() -> Mapping[str, values]`: configurations with a name, for `preset = "…"` in a sweep file. What one
+      leaves out has its default.
     - `first_rung(values) -> int`: the first epoch after which a configuration can be judged fairly; 1 without it.
 
     For the final job:
@@ -66,7 +66,7 @@ class Task(Protocol):
     - `samples(folder, out) -> Iterable[(name, path, measures)]`: what the model makes, written below `out`.
 
     Attributes:
-        metrics: what an epoch returns, name -> `Measure`, `(unit, meaning)`, `(unit, meaning, goal)`, or the unit alone.
+        metrics: what an epoch returns, name -> `(unit, meaning, goal)`, `(unit, meaning)`, a `Measure`, or the unit.
     """
 
     metrics: Mapping[str, Any]
@@ -169,13 +169,14 @@ def goals(path: str, metrics: Mapping[str, Measure], objectives: Iterable[Object
         measure = metrics.get(objective.metric)
         if measure is None:
             raise TaskError(
-                f"objective {objective.metric!r}: task {path!r} has no such metric{did_you_mean(objective.metric, metrics)}"
+                f"objective {objective.metric!r}: task {path!r} has no such metric"
+                f"{did_you_mean(objective.metric, metrics)}"
             )
         goal = objective.goal or measure.goal
         if goal is None:
             raise TaskError(
-                f"objective {objective.metric!r}: neither the sweep file nor task {path!r} says whether less or more is "
-                f'better; write "{objective.metric} min" or "{objective.metric} max"'
+                f"objective {objective.metric!r}: neither the sweep file nor task {path!r} says whether less or "
+                f'more is better; write "{objective.metric} min" or "{objective.metric} max"'
             )
         found.append((objective.metric, goal))
     return tuple(found)
@@ -203,7 +204,8 @@ def _module(path: str, where: str) -> ModuleType:
                 f"{Path.cwd()}; start from the folder that holds it, or give its file: path/to/file.py:Class"
             ) from error
         raise TaskError(
-            f"task {path!r} cannot be imported: it needs the module {error.name!r}, which is not installed{_place(error)}"
+            f"task {path!r} cannot be imported: it needs the module {error.name!r}, which is not installed"
+            f"{_place(error)}"
         ) from error
     except (Exception, SystemExit) as error:  # whatever somebody else's module does on being imported
         raise TaskError(_blamed(f"task {path!r} cannot be imported", error)) from error

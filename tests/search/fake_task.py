@@ -12,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+LOSS = {"loss": ("nats", "falls", "min")}
+METRICS = LOSS | {"speed": ("1/s", "falls with width", "max")}
+NOTHING = {}
+
 
 class Curve:
     """A run whose loss falls towards a floor that its configuration sets."""
@@ -42,10 +46,11 @@ def loss(values, epoch, seed):
 class FakeTask:
     """The good one.
 
-    `epoch_s` makes epochs take time; `log` names a folder in which each epoch leaves a file, so that work done twice shows.
+    `epoch_s` makes epochs take time; `log` names a folder in which each epoch leaves a file, so that work done twice
+    shows.
     """
 
-    metrics = {"loss": ("nats", "falls", "min"), "speed": ("1/s", "falls with width", "max")}
+    metrics = METRICS
 
     def __init__(self, *, epoch_s=0.0, log=""):
         self.epoch_s, self.log = epoch_s, log
@@ -83,13 +88,21 @@ class _Logged:
 class ThreeLines:
     """The smallest task that there is: no save, no points, nothing optional."""
 
-    metrics = {"loss": ("nats", "falls", "min")}
+    metrics = LOSS
 
     def space(self, hp):
         hp.Float("rate", 1e-4, 1.0, sampling="log")
 
     def start(self, values, *, epochs, seed):
-        return type("Run", (), {"epoch": lambda self, n=iter(range(1, 10**6)): {"loss": loss(values, next(n), seed)}})()
+        return _Epochs(loss(values, epoch, seed) for epoch in range(1, epochs + 1))
+
+
+class _Epochs:
+    def __init__(self, losses):
+        self.losses = losses
+
+    def epoch(self):
+        return {"loss": next(self.losses)}
 
 
 class RaisesInSpace(FakeTask):
@@ -103,7 +116,7 @@ class RaisesInInit(FakeTask):
 
 
 class NoMetrics(FakeTask):
-    metrics = {}
+    metrics = NOTHING
 
 
 class Broken(FakeTask):
