@@ -1,0 +1,1 @@
+"""The kinds of scheduler; `search.scheduler` says what they keep to, and makes them."""
