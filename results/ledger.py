@@ -1,0 +1,172 @@
+"""Reads a sweep's ledger: its tables as readers see them, or all events in their order.
+
+`<sweep>/ledger/<table>/*.parquet` holds the rows, `<sweep>/ledger/schema.json` what they mean. Reading is safe while a
+driver writes: a flush is seen whole or not at all.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from results import compaction, upgrade
+from results.errors import LedgerError, QueryError, did_you_mean
+from results.parts import SUPERSEDED, Listing, Part, Parts, last_of_key, read_schema
+from results.rows import to_python
+from results.schema import TABLES, SweepSchema, find
+from results.storage import Storage
+from results.writer import Writer
+
+__all__ = ["Ledger", "Writer"]
+
+TRIES = 10
+"""How often reading begins anew because parts were put together under its hands."""
+
+Made = TypeVar("Made")
+
+
+class Ledger:
+    """A sweep's ledger; it reads anew whenever it is asked, so it sees what was written meanwhile."""
+
+    def __init__(self, storage: Storage, *, upgrades: upgrade.Upgrades = upgrade.UPGRADES):
+        """Takes the sweep's folder, the one above `ledger`; nothing is read yet."""
+        self.storage = storage.child("ledger")
+        self._upgrades = upgrades
+        self._parts = Parts(self.storage, upgrades)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a ledger."""
+        return self.storage.exists("schema.json")
+
+    @cached_property
+    def schema(self) -> SweepSchema:
+        """What its tables hold.
+
+        Raises:
+            LedgerError: there is no ledger.
+            SchemaError: its schema cannot be understood, or is of a newer version.
+        """
+        return read_schema(self.storage, self._upgrades)
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the last event, -1 if there is none."""
+        return self._steady(self._parts.last_seq)
+
+    @property
+    def last_session(self) -> int:
+        """Number of the last session, 0 if there is none."""
+        return max((p.flush.session for parts in self._parts.listing().values() for p in parts), default=0)
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns a table as readers see it: of the rows with equal keys the last one, sorted by `seq`.
+
+        Args:
+            name: a name of `TABLES`.
+            columns: only these, which is faster; None: all.
+
+        Raises:
+            SchemaError: there is no such table.
+            QueryError: there is no such column.
+        """
+        needed = (*find(name).key, "seq")
+        rows = self._rows([name], {name: columns}, needed, superseded=False)[name]
+        rows = rows.filter(pa.array(last_of_key(rows, name)))
+        return rows if columns is None else rows.select(list(columns))
+
+    def raw(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns every row of a table that was written, sorted by `seq`; arguments and errors as `table`."""
+        find(name)
+        rows = self._rows([name], {name: columns}, ("seq",))[name]
+        return rows if columns is None else rows.select(list(columns))
+
+    def events(self, columns: Mapping[str, list[str]] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields every event in its order, as the name of its table and a row with all columns, null as None.
+
+        Args:
+            columns: for a table that it names, only these columns; of a table with an empty list, no rows. Others come
+                whole. None: all whole.
+        """
+        columns = dict(columns or {})
+        tables = [name for name in TABLES if columns.get(name) != []]
+        rows = self._rows(tables, columns, ("seq",))
+        seqs = [rows[name].column("seq").to_numpy() for name in tables]
+        owner = np.concatenate([np.full(len(seq), place, np.int8) for place, seq in enumerate(seqs)])
+        order = owner[np.argsort(np.concatenate(seqs), kind="stable")].tolist()
+        shown = {name: rows[name].select(columns[name]) if name in columns else rows[name] for name in tables}
+        del rows, seqs, owner
+        values = [to_python(shown[name]) for name in tables]
+        for place in order:
+            yield tables[place], next(values[place])
+
+    def damaged(self) -> list[str]:
+        """Returns the part files that cannot be read, below the ledger's folder."""
+        return [part.path for part in self._steady(self._damaged)]
+
+    def quarantine(self) -> list[str]:
+        """Puts part files that cannot be read aside, under names that no reader meets, and returns these.
+
+        Only for the one who writes to the ledger. If it was the last flush that lost a part so, all of it is left out.
+        """
+        return self._parts.put_aside(self._steady(self._damaged), "damaged")
+
+    def compact(self) -> None:
+        """Makes each table one part in which every key stands once; only for the one who writes to the ledger.
+
+        Rows that a later one of the same key replaced move to `superseded/`, where `raw` and `events` still find them.
+        """
+        self._steady(lambda _: compaction.compact_all(self._parts, self.schema))
+
+    def _damaged(self, _: Listing) -> list[Part]:
+        parts = [part for found in self._parts.listing().values() for part in found]
+        read = self.storage.each(lambda part: self._parts.read(part, self.schema), parts)
+        return [part for part, rows in zip(parts, read, strict=True) if rows is None]
+
+    def _rows(
+        self,
+        tables: Sequence[str],
+        columns: Mapping[str, Sequence[str] | None],
+        needed: Sequence[str],
+        superseded: bool = True,
+    ) -> dict[str, pa.Table]:
+        """Returns the rows of tables, all from one look at the folder.
+
+        Args:
+            tables: names.
+            columns: by table, as `events` takes them.
+            needed: columns that are read in any case.
+            superseded: whether rows that `compact` moved away are wanted.
+        """
+        wanted: dict[str, list[str] | None] = {}
+        for table in tables:
+            known = self.schema.arrow(table).names
+            asked = columns.get(table)
+            for name in asked or ():
+                if name not in known:
+                    raise QueryError(f"table {table} has no column {name!r}{did_you_mean(name, known)}")
+            wanted[table] = None if asked is None else list(dict.fromkeys([*asked, *needed]))
+
+        def read(listing: Listing) -> dict[str, pa.Table]:
+            return {
+                table: self._parts.rows(
+                    [p for p in listing[table] if superseded or not p.path.startswith(SUPERSEDED)],
+                    table,
+                    self.schema,
+                    wanted[table],
+                )
+                for table in tables
+            }
+
+        return self._steady(read)
+
+    def _steady(self, read: Callable[[Listing], Made]) -> Made:
+        """Returns what a function makes of the parts; begins anew where one was put together with others meanwhile."""
+        for _ in range(TRIES):
+            try:
+                return read(self._parts.whole())
+            except FileNotFoundError:
+                continue
+        raise LedgerError(f"{self.storage.uri} changes faster than it can be read; try again")
