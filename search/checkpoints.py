@@ -1,0 +1,181 @@
+"""Checkpoints of one trial in the sweep's storage: whole or not there, checked when read, the one before at hand.
+
+    checkpoints/00017/e00007-a1/<what the task wrote>      a trial's state after its epoch 7, written by its attempt 1
+    checkpoints/00017/e00007-a1/manifest.json              written last: without it, the folder does not count
+
+The manifest carries every file's size and SHA-256, and the results of all epochs up to this one: if the driver died
+before it could write them down, they are told again and not trained again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.errors import StorageError
+from results.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+FOLDER, MANIFEST = "checkpoints", "manifest.json"
+MANIFEST_VERSION = 1
+KEPT = 2
+"""How many of the newest are kept: the last, and the one before in case the last is damaged."""
+
+_NAME = re.compile(r"e(\d{5,})-a(\d+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that was found whole.
+
+    Attributes:
+        epoch: the state is that after this epoch.
+        attempt: which attempt wrote it.
+        history: what each epoch from 1 to `epoch` gave, as the worker reported it.
+    """
+
+    epoch: int
+    attempt: int
+    history: tuple[Mapping[str, Any], ...]
+
+
+def identity(task: str, options: Mapping[str, Any], values: Mapping[str, Any], seed: int) -> str:
+    """Returns what a checkpoint and a trial must have in common, as a short digest."""
+    text = json.dumps([task, options, values, seed], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder_of(trial: int) -> str:
+    """Returns the folder of a trial's checkpoints below the sweep's."""
+    return f"{FOLDER}/{trial:05d}"
+
+
+class Checkpoints:
+    """The checkpoints of one trial."""
+
+    def __init__(self, storage: Storage, trial: int, identity: str):
+        """Takes where they lie.
+
+        Args:
+            storage: of the sweep.
+            trial: its number.
+            identity: from `identity`; checkpoints of another are not looked at.
+        """
+        self._storage = storage.child(folder_of(trial))
+        self._identity = identity
+
+    def save(
+        self,
+        write: Callable[[Path], None],
+        *,
+        epoch: int,
+        attempt: int,
+        history: Sequence[Mapping[str, Any]],
+        best_epoch: int | None,
+        scratch: Path,
+    ) -> None:
+        """Writes the state after `epoch`, then removes those that are no longer wanted.
+
+        Args:
+            write: writes the state into the empty folder that it is given.
+            epoch: counts from 1.
+            attempt: the attempt that writes.
+            history: what each epoch so far gave.
+            best_epoch: the trial's best so far; its checkpoint is kept beside the newest.
+            scratch: a local folder that is emptied and used.
+
+        Raises:
+            StorageError: it cannot be written; the checkpoints before stand.
+        """
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        write(scratch)
+        name = f"e{epoch:05d}-a{attempt}"
+        files = {}
+        for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
+            relative = path.relative_to(scratch).as_posix()
+            files[relative] = {"size": path.stat().st_size, "sha256": _digest(path)}
+            self._storage.upload(path, f"{name}/{relative}")
+        manifest = {
+            "version": MANIFEST_VERSION,
+            "identity": self._identity,
+            "epoch": epoch,
+            "attempt": attempt,
+            "files": files,
+            "history": list(history),
+        }
+        self._storage.write(f"{name}/{MANIFEST}", json.dumps(manifest).encode())
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.prune(best_epoch=best_epoch)
+
+    def prune(self, *, best_epoch: int | None, newest: int = KEPT) -> None:
+        """Removes all but the `newest` ones and that of `best_epoch`."""
+        names = self.names()
+        keep = set(names[-newest:]) if newest else set()
+        keep |= set([name for name in names if _epoch(name) == best_epoch][-1:])
+        for name in names:
+            if name not in keep:
+                self._storage.remove(name)
+
+    def clear(self) -> None:
+        """Removes all of them."""
+        self._storage.remove("")
+
+    def names(self) -> list[str]:
+        """Returns the names of all checkpoint folders, whole or not, those of later epochs last."""
+        found = [name for name in self._storage.names() if _NAME.fullmatch(name)]
+        return sorted(found, key=lambda name: tuple(int(part) for part in _NAME.fullmatch(name).groups()))  # type: ignore[union-attr]
+
+    def fetch(self, folder: Path) -> Checkpoint | None:
+        """Brings the newest whole checkpoint into a local folder.
+
+        A damaged one is reported and removed, and the one before is taken.
+
+        Args:
+            folder: emptied and filled.
+
+        Returns:
+            What it holds, or None if there is none.
+        """
+        for name in reversed(self.names()):
+            try:
+                return self._fetch(name, folder)
+            except (OSError, StorageError) as error:
+                _log.warning("checkpoint %s/%s cannot be read: %s", self._storage.uri, name, error)
+            except (ValueError, KeyError, TypeError) as error:
+                _log.warning("checkpoint %s/%s is not used and removed: %s", self._storage.uri, name, error)
+                self._storage.remove(name)
+        return None
+
+    def _fetch(self, name: str, folder: Path) -> Checkpoint:
+        if not self._storage.exists(f"{name}/{MANIFEST}"):
+            raise ValueError("it has no manifest: it was never finished")
+        manifest = json.loads(self._storage.read(f"{name}/{MANIFEST}"))
+        if manifest["version"] != MANIFEST_VERSION:
+            raise ValueError(f"its version is {manifest['version']}, expected {MANIFEST_VERSION}")
+        if manifest["identity"] != self._identity:
+            raise ValueError("it belongs to another configuration")
+        shutil.rmtree(folder, ignore_errors=True)
+        for relative, facts in manifest["files"].items():
+            path = folder / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._storage.download(f"{name}/{relative}", path)
+            if path.stat().st_size != facts["size"] or _digest(path) != facts["sha256"]:
+                raise ValueError(f"its file {relative} is damaged (checksum differs)")
+        return Checkpoint(epoch=manifest["epoch"], attempt=manifest["attempt"], history=tuple(manifest["history"]))
+
+
+def _epoch(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    return int(match.group(1)) if match else 0
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,96 @@
+"""The connection to Ray: a cluster of this machine's own, or one that is there; always with a token."""
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from search.errors import SweepError
+from search.spec import SweepSpec
+
+_log = logging.getLogger(__name__)
+
+TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+
+
+@contextlib.contextmanager
+def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = True) -> Iterator[str]:
+    """Connects to Ray for the length of a `with`; yields the address of its dashboard, or "" without one.
+
+    Args:
+        spec: says which Keras backend the workers use, and with how many threads.
+        address: of a cluster that runs; None starts one on this machine, which ends with the `with`.
+        dashboard: start the dashboard, on this machine alone (`address` None).
+
+    Raises:
+        SweepError: there is no cluster at the address, or Ray cannot be started.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None and os.environ["RAY_AUTH_MODE"] == "token":
+        _make_token()
+    import ray
+
+    options: dict[str, Any] = {
+        "runtime_env": {"env_vars": worker_environment(spec)},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": "search",
+    }
+    if address is None:
+        options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+    try:
+        context = ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"no Ray cluster answers at {address}" if address else "Ray cannot be started on this machine"
+        raise SweepError(
+            f"{where}: {str(error).splitlines()[0][:300]}; `ray status` says more, `search doctor` checks the rest"
+        ) from error
+    try:
+        yield context.dashboard_url or ""
+    finally:
+        ray.shutdown()
+
+
+def worker_environment(spec: SweepSpec) -> dict[str, str]:
+    """Returns what workers find in their environment: the backend, as many threads as cores, GPU memory on demand."""
+    threads = str(max(1, int(spec.resources.cpus)))
+    environment = {
+        "KERAS_BACKEND": spec.backend,
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])),
+    }
+    if threads == "1" and not spec.resources.gpus:
+        environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    return environment
+
+
+def _make_token() -> None:
+    """Sees to it that there is a token, in a file that nobody else can read."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token")
+    if path.is_file():
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise SweepError(
+            f"cannot write Ray's token to {path}: {error.strerror or error}; set {TOKEN_PATH} to another file"
+        ) from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))

@@ -1,0 +1,69 @@
+"""What a session of a sweep ran with: the row that makes a result traceable."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from search.spec import SweepSpec
+
+PACKAGES = ("ray", "optuna", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "pyarrow", "chorale-search")
+
+
+def session_row(spec: SweepSpec, document: dict[str, Any], task: Any, *, session: int, command: str) -> dict[str, Any]:
+    """Returns the row of `sessions`.
+
+    Args:
+        spec: what the sweep is asked to do.
+        document: the same as a document, of which the row keeps a digest.
+        task: asked for its data.
+        session: counts from 1.
+        command: what the user typed.
+    """
+    data = getattr(task, "data", None)
+    name, fingerprint = data() if callable(data) else ("", "")
+    return {
+        "session": session,
+        "command": command,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "backend": spec.backend,
+        "data": name,
+        "data_fingerprint": fingerprint,
+        "spec_sha256": hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that a result may depend on, of those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """Returns the commit of the current folder's repository, with `+` if files differ from it; "" if there is none."""
+    here = Path.cwd()
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""

@@ -1,0 +1,394 @@
+"""A sweep from its file to its end: begun, interrupted, resumed, extended, stopped.
+
+run(spec)         begins a sweep, or goes on with one that was interrupted (`go_on=True`)
+resume(folder)    goes on with one, as its folder has it
+extend(folder)    gives one that is over more trials, epochs or time
+request_stop      asks a running one, from anywhere, to save and end
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from results.ledger import Ledger, Writer
+from results.schema import SweepSchema
+from results.storage import Storage
+from search import environment, sweep_file
+from search.conductor import Conductor, FirstPoint
+from search.connection import connected
+from search.errors import SpecError, SweepError, TaskError
+from search.lock import Lock
+from search.retention import Retention
+from search.scheduler import Scheduler, SchedulerSettings, create
+from search.searcher import Searcher
+from search.space import Space
+from search.spec import SweepSpec
+from search.task import declared, goals, load_task
+from search.trial import STOP_FILE
+
+_log = logging.getLogger(__name__)
+
+SPEC_FILE = "sweep.json"
+POLL_S = 1.0
+"""How often the driver looks whether it was asked to stop."""
+RETENTION_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A sweep file together with what it names: the task made, the space explored and narrowed, points completed.
+
+    Attributes:
+        space: as narrowed.
+        schema: of the ledger.
+        points: tried first.
+    """
+
+    spec: SweepSpec
+    task: Any
+    space: Space
+    schema: SweepSchema
+    points: tuple[FirstPoint, ...]
+
+
+def prepare(spec: SweepSpec) -> Prepared:
+    """Returns the sweep with all that it names looked up and checked; nothing is started or written.
+
+    Raises:
+        TaskError: the task cannot be had, or its metrics do not fit the objectives.
+        SpaceError: the space cannot be narrowed so.
+        SpecError: a point that there is not.
+    """
+    task = load_task(spec.task, spec.options, folder=spec.folder)
+    metrics = declared(spec.task, task)
+    space = Space.explore(task.space).narrowed(spec.space)
+    schema = SweepSchema(
+        sweep=spec.name,
+        parameters=space.parameters(),
+        metrics=metrics,
+        scores=declared(spec.task, task, "scores"),
+        measures=declared(spec.task, task, "measures"),
+        objectives=goals(spec.task, metrics, spec.objectives),
+    )
+    return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
+
+
+def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
+    if not spec.points:
+        return
+    named = task.points() if hasattr(task, "points") else {}
+    for point in spec.points:
+        values: dict[str, Any] = {}
+        if point.preset is not None:
+            if point.preset not in named:
+                known = ", ".join(named) or "none"
+                raise SpecError(f"[[points]] preset: the task has no point {point.preset!r}; it has: {known}")
+            values |= named[point.preset]
+        values |= point.values
+        origin = "point" if point.preset is None else f"point:{point.preset}"
+        yield FirstPoint(values=space.complete(values), origin=origin)
+
+
+def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
+    """Returns the epoch before which a configuration is not judged: the file's, or what the task says of it."""
+    spec = prepared.spec
+    asked = getattr(prepared.task, "first_rung", None)
+    if spec.scheduler.first_rung or not callable(asked):
+        return max(1, spec.scheduler.first_rung)
+    return max(1, min(int(asked(values)), spec.epochs))
+
+
+def make_scheduler(prepared: Prepared) -> Scheduler:
+    """Returns the scheduler that the sweep asks for; its rungs begin where the space's defaults can be judged."""
+    spec = prepared.spec
+    return create(
+        SchedulerSettings(
+            kind=spec.scheduler.kind,
+            first_rung=first_rung(prepared, prepared.space.defaults()),
+            reduction=spec.scheduler.reduction,
+            brackets=spec.scheduler.brackets,
+            max_epochs=spec.epochs,
+            audit_share=spec.scheduler.audit_share,
+            seed=spec.seed,
+        )
+    )
+
+
+def make_searcher(prepared: Prepared) -> Searcher:
+    """Returns the searcher that the sweep asks for, warm from earlier sweeps if it names any."""
+    spec = prepared.spec
+    searcher = Searcher(prepared.space, spec.searcher, [goal for _, goal in prepared.schema.objectives], seed=spec.seed)
+    for uri in spec.warm_start:
+        _learn_from(searcher, Storage(uri), prepared.schema)
+    return searcher
+
+
+def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> None:
+    from search.state import SweepState
+
+    ledger = Ledger(storage)
+    if not ledger.exists:
+        raise SpecError(f"warm_start: there is no sweep at {storage.uri}; give the folder of one, such as runs/laptop")
+    missing = [name for name, _ in schema.objectives if name not in ledger.schema.metrics]
+    if missing:
+        raise SpecError(f"warm_start: the sweep at {storage.uri} does not measure {', '.join(missing)}")
+    old = SweepState(dataclasses.replace(ledger.schema, objectives=schema.objectives))
+    old.replay(ledger.events())
+    sign = -1.0 if old.goal == "max" else 1.0
+    known = [
+        searcher.learn(
+            trial.values,
+            trial.state,
+            None if trial.best_epoch is None else old.results(trial.trial, trial.best_epoch),
+            {epoch: sign * loss for epoch, loss in old.losses(trial.trial).items()},
+        )
+        for trial in old.ended
+    ]
+    _log.info("warm start: %d of %d trials of %s fit the space", sum(known), len(known), storage.uri)
+
+
+def make_conductor(prepared: Prepared, writer: Any, *, session: int, concurrency: int, **options: Any) -> Conductor:
+    """Returns the conductor of a sweep, before any event."""
+    spec = prepared.spec
+    return Conductor(
+        spec=spec,
+        schema=prepared.schema,
+        writer=writer,
+        session=session,
+        searcher=make_searcher(prepared),
+        scheduler=make_scheduler(prepared),
+        first_rung=lambda values: first_rung(prepared, values),
+        points=prepared.points,
+        concurrency=concurrency,
+        **options,
+    )
+
+
+# --- finding sweeps ---------------------------------------------------------------------------------------------------
+
+
+def folder_of(spec: SweepSpec) -> Storage:
+    """Returns where a sweep lies."""
+    return Storage(spec.storage).child(spec.name)
+
+
+def find(where: str) -> Storage:
+    """Returns the folder of the sweep that a user means: a path or URI, or a name below `runs`.
+
+    Raises:
+        SweepError: there is no such sweep; the message names those that there are.
+    """
+    for candidate in (where, f"runs/{where}"):
+        storage = Storage(candidate)
+        if storage.exists(SPEC_FILE):
+            return storage
+    there = [name for name in Storage("runs").names() if Storage(f"runs/{name}").exists(SPEC_FILE)]
+    known = f"in runs there are: {', '.join(there)}" if there else "there are none in runs"
+    raise SweepError(f"no sweep at {where!r} or 'runs/{where}' ({known}); `search run FILE` begins one")
+
+
+def read_spec(storage: Storage) -> SweepSpec:
+    """Returns what the sweep in a folder was last asked to do.
+
+    Raises:
+        SweepError: its file cannot be read.
+    """
+    try:
+        document = json.loads(storage.read(SPEC_FILE))
+    except FileNotFoundError:
+        raise SweepError(f"no sweep at {storage.uri}: it has no {SPEC_FILE}") from None
+    except ValueError as error:
+        raise SweepError(f"{storage.uri}/{SPEC_FILE} is damaged: {error}") from error
+    spec = sweep_file.read(document, source=f"{storage.uri}/{SPEC_FILE}")
+    # The folder may have been moved or be reached by another way since.
+    base = storage.uri.rstrip("/").removesuffix(spec.name).rstrip("/")
+    return dataclasses.replace(spec, storage=base or ".")
+
+
+def request_stop(storage: Storage) -> None:
+    """Asks the sweep in a folder to finish its epochs, save and end."""
+    storage.write(STOP_FILE, json.dumps({"time": time.time()}).encode())
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a session of a sweep ended.
+
+    Attributes:
+        finished: the sweep is over: all its trials have ended, or a budget is used up.
+        why: in words, if it is over before all trials were run or was stopped; "" otherwise.
+        session: its number.
+        conductor: with the state it came to.
+    """
+
+    finished: bool
+    why: str
+    session: int
+    conductor: Conductor
+    storage: Storage
+
+
+Watch = Callable[[Conductor], None]
+"""Called a few times a second with the running sweep."""
+
+
+def run(
+    spec: SweepSpec,
+    *,
+    go_on: bool = False,
+    extend: bool = False,
+    command: str = "search run",
+    address: str | None = None,
+    dashboard: bool = True,
+    watch: Watch | None = None,
+    say: Callable[[str], None] = _log.info,
+) -> Ending:
+    """Runs a sweep until it is over or is stopped.
+
+    Args:
+        spec: what it is asked to do.
+        go_on: take up the sweep of this name if it has begun; otherwise that is refused.
+        extend: go on beyond its end: trials that completed fewer epochs than there are now go on too.
+        command: what the user typed, for the record.
+        address: of a Ray cluster; None starts one on this machine.
+        dashboard: whether to start Ray's dashboard with it.
+        watch: see `Watch`.
+        say: told what a person at the terminal should know.
+
+    Raises:
+        CallerError: nothing was started.
+        SweepAborted: it had to end; what the ledger has stays.
+    """
+    from search import tune
+
+    prepared = prepare(spec)
+    storage = folder_of(spec)
+    ledger = Ledger(storage)
+    _check_begun(storage, ledger, prepared, go_on=go_on or extend, extend=extend)
+    with Lock(storage):
+        storage.remove(STOP_FILE)
+        for part in ledger.quarantine():
+            _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
+        document = sweep_file.document(spec)
+        storage.write(SPEC_FILE, (json.dumps(document, indent=1) + "\n").encode())
+        session = ledger.last_session + 1
+        writer = Writer(storage, prepared.schema, session=session, next_seq=ledger.last_seq + 1)
+        conductor = make_conductor(prepared, writer, session=session, concurrency=max(1, spec.concurrency))
+        conductor.replay(ledger.events())
+        if extend:
+            conductor.extend()
+        conductor.note(
+            "sessions", environment.session_row(spec, document, prepared.task, session=session, command=command)
+        )
+        conductor.flush(patiently=False)
+        if not conductor.is_finished():
+            with connected(spec, address=address, dashboard=dashboard) as url:
+                if url:
+                    say(f"dashboard: http://{url}")
+                if not spec.concurrency:
+                    conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
+                with _interruptible(conductor, storage, say):
+                    tune.run(
+                        conductor,
+                        storage=storage,
+                        worker=_worker(spec, storage),
+                        on_beat=_Beat(conductor, storage, watch),
+                    )
+        conductor.close()
+        Retention(storage, spec.checkpoints).apply(conductor.state)
+        why = conductor.budget.spent() or ("stopped" if conductor.stopping else "")
+        ledger.compact()
+    return Ending(finished=not conductor.stopping, why=why, session=session, conductor=conductor, storage=storage)
+
+
+def _check_begun(storage: Storage, ledger: Ledger, prepared: Prepared, *, go_on: bool, extend: bool) -> None:
+    if not storage.exists(SPEC_FILE):
+        if extend:
+            raise SweepError(f"no sweep at {storage.uri} to extend; `search run FILE` begins one")
+        return
+    name = prepared.spec.name
+    if not go_on:
+        raise SweepError(
+            f"the sweep {name!r} has begun at {storage.uri}; `search resume {name}` goes on with it, "
+            f"`search extend {name}` gives it more, and another `name` or `storage` in the file begins a new one"
+        )
+    sweep_file.check_resumable(read_spec(storage), prepared.spec, extend=extend)
+    if ledger.exists and ledger.schema.to_json() != prepared.schema.to_json():
+        raise TaskError(
+            f"the task {prepared.spec.task} no longer has the parameters or metrics that the sweep {name!r} was "
+            "begun with; use the code it was begun with, or begin a new sweep with `warm_start` from this one"
+        )
+
+
+def _worker(spec: SweepSpec, storage: Storage) -> dict[str, Any]:
+    return {
+        "storage": str(Path(storage.uri).absolute()) if storage.is_local else storage.uri,
+        "task": spec.task,
+        "options": dict(spec.options),
+        "folder": str(Path(spec.folder).absolute()),
+        "memory_limit_mb": spec.resources.memory_limit_bytes / 1e6,
+    }
+
+
+class _Beat:
+    """What is due now and then while a sweep runs, beside the conductor's own."""
+
+    def __init__(self, conductor: Conductor, storage: Storage, watch: Watch | None):
+        self._conductor, self._storage, self._watch = conductor, storage, watch
+        self._retention = Retention(storage, conductor.spec.checkpoints)
+        self._polled = self._retained = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._polled >= POLL_S:
+            self._polled = now
+            if not self._conductor.stopping and self._storage.exists(STOP_FILE):
+                self._conductor.stopping = True
+        if now - self._retained >= RETENTION_S:
+            self._retained = now
+            self._conductor.flush()
+            self._retention.apply(self._conductor.state)
+        if self._watch is not None:
+            self._watch(self._conductor)
+
+
+@contextlib.contextmanager
+def _interruptible(conductor: Conductor, storage: Storage, say: Callable[[str], None]) -> Iterator[None]:
+    """Lets Ctrl-C, and SIGTERM, end the sweep: once after the epochs that run, twice at once."""
+
+    def interrupted(signum: int, frame: FrameType | None) -> None:
+        if conductor.stopping:
+            raise KeyboardInterrupt
+        conductor.stopping = True
+        with contextlib.suppress(Exception):
+            request_stop(storage)
+        say("finishing the epochs that run, then saving; once more stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        conductor.close()
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def changed(spec: SweepSpec, changes: Mapping[str, Any]) -> SweepSpec:
+    """Returns the spec with some fields of `[sweep]` changed; those that are None stay."""
+    return dataclasses.replace(spec, **{name: value for name, value in changes.items() if value is not None})

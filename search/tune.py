@@ -1,0 +1,293 @@
+"""Ray Tune: places attempts on workers and carries what passes between them and the conductor.
+
+Each attempt at a trial is one trial of Tune's. Tune decides where it runs and keeps its actors warm; it retries
+nothing, saves nothing and stops nothing by itself. What is known to go wrong between Tune, searchers and schedulers has no part
+here that it could go wrong in.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from results.storage import Storage
+from search.attempts import Attempt, Progress
+from search.conductor import Conductor
+from search.trial import Worker
+
+_log = logging.getLogger(__name__)
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is what is written
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours finishes epochs first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing of Tune's is ever restored
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they have rows
+    "TUNE_RESULT_BUFFER_LENGTH": "1",  # a worker bundles epochs by itself, but never past a milestone
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+"""What Tune reads from the environment, set for the driver before it runs."""
+FOLDER = ".tune"
+"""Where Tune puts its own files below the sweep's folder; removed when it is done."""
+
+
+class TrialActor(tune.Trainable):
+    """A warm worker process: runs one attempt after another."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Makes the worker and begins its first attempt."""
+        self._worker = Worker(**config["worker"])
+        self._worker.begin(Attempt.of(config["attempt"]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins another attempt; False ends the process, which has grown too large."""
+        return self._worker.begin(Attempt.of(new_config["attempt"]))
+
+    def step(self) -> dict[str, Any]:
+        """Runs the next epochs."""
+        return {"progress": self._worker.step().document()}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Saves nothing: the worker writes its own checkpoints."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Loads nothing; see `save_checkpoint`."""
+
+    def cleanup(self) -> None:
+        """Removes what the process wrote outside the sweep's folder."""
+        self._worker.close()
+
+
+class _Supply(Searcher):
+    """Hands the conductor's attempts to Tune, as if they were suggestions."""
+
+    def __init__(self, link: "_Link"):
+        super().__init__(metric="objective", mode="min")
+        self._link = link
+
+    def suggest(self, trial_id: str) -> Any:
+        return self._link.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+class _Verdicts(FIFOScheduler):
+    """Hands what workers tell to the conductor, and its verdict to Tune."""
+
+    def __init__(self, link: "_Link"):
+        super().__init__()
+        self._link = link
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        return TrialScheduler.CONTINUE if self._link.told(trial, result) else TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._link.lost(trial)
+
+
+class _Beat(tune.Callback):
+    """Lets the conductor and the view do what is due, a few times a second."""
+
+    def __init__(self, link: "_Link"):
+        self._link = link
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self._link.beat()
+
+
+class _Stopper(tune.Stopper):
+    """Ends Tune's loop when the conductor is done or has failed."""
+
+    def __init__(self, link: "_Link"):
+        self._link = link
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._link.over
+
+
+class _Link:
+    """What the pieces that Tune asks for have in common.
+
+    Tune turns exceptions into reports of its own; the first one is kept here and raised when its loop has ended.
+    """
+
+    def __init__(self, conductor: Conductor, worker: Mapping[str, Any], on_beat: Callable[[], None]):
+        self._conductor, self._worker, self._on_beat = conductor, dict(worker), on_beat
+        self._attempts: dict[str, Attempt] = {}
+        self.failure: BaseException | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.failure is not None
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            attempt = None if self.over else self._conductor.next_attempt()
+            if attempt is None:
+                return Searcher.FINISHED if self.over or self._conductor.is_finished() else None
+        except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
+            self.failure = error
+            return Searcher.FINISHED
+        self._attempts[trial_id] = attempt
+        return {"attempt": attempt.document(), "worker": self._worker}
+
+    def told(self, trial: Any, result: dict) -> bool:
+        attempt = self._attempts[trial.trial_id]
+        try:
+            return self._conductor.report(attempt.trial, attempt.attempt, Progress.of(result["progress"]))
+        except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
+            self.failure = self.failure or error
+            return False
+
+    def lost(self, trial: Any) -> None:
+        attempt = self._attempts[trial.trial_id]
+        text = str(trial.get_error() or "")
+        try:
+            if "reset_config" in text:
+                self._conductor.returned(attempt.trial, attempt.attempt)
+                return
+            kind, reason = _cause(text, attempt)
+            lost = Progress(outcome="lost", reason_kind=kind, reason=reason, detail=text[-4000:])
+            if kind == "time_limit":
+                lost = Progress(outcome="failed", reason_kind=kind, reason=reason)
+            self._conductor.failed(attempt.trial, attempt.attempt, lost)
+        except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
+            self.failure = self.failure or error
+
+    def beat(self) -> None:
+        if self.over:
+            return
+        try:
+            self._conductor.tick()
+            self._on_beat()
+        except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
+            self.failure = error
+
+
+def _cause(text: str, attempt: Attempt) -> tuple[str, str]:
+    """Returns why an actor is gone, as one of the ledger's words and as a sentence."""
+    lower = text.lower()
+    if "preempt" in lower or "node has died" in lower or "node died" in lower or "node was terminated" in lower:
+        return "node_lost", "its machine went away"
+    if "out of memory" in lower or "oom" in lower or "memory on the node" in lower:
+        return "out_of_memory", "its process was ended because the machine ran out of memory"
+    if attempt.time_limit_s is not None and time.time() - attempt.handed_out >= attempt.time_limit_s:
+        return "time_limit", f"it took longer than {attempt.time_limit_s:g} s and was ended"
+    return "worker_died", "its process ended"
+
+
+def run(
+    conductor: Conductor,
+    *,
+    storage: Storage,
+    worker: Mapping[str, Any],
+    on_beat: Callable[[], None],
+) -> None:
+    """Runs the conductor's attempts on the Ray cluster that this process is connected to, until there are no more.
+
+    Args:
+        conductor: says what runs.
+        storage: of the sweep.
+        worker: what `search.trial.Worker` is made with.
+        on_beat: called a few times a second.
+
+    Raises:
+        SearchError: as the conductor raises it; workers are stopped then.
+    """
+    os.environ.update(SETTINGS)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, conductor.concurrency))
+    link = _Link(conductor, worker, on_beat)
+    place = storage.child(FOLDER)
+    config = tune.RunConfig(
+        name=f"session-{os.getpid()}",
+        **_place(place),
+        verbose=0,
+        stop=_Stopper(link),
+        callbacks=[_Beat(link)],
+        failure_config=tune.FailureConfig(max_failures=0),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(TrialActor, _resources),
+        tune_config=tune.TuneConfig(
+            search_alg=_Supply(link),
+            scheduler=_Verdicts(link),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=config,
+    )
+    quiet = logging.getLogger("ray.tune")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)
+    try:
+        tuner.fit()
+    except Exception:
+        if link.failure is None:
+            raise
+    finally:
+        quiet.setLevel(level)
+        _remove(place)
+    if link.failure is not None:
+        raise link.failure
+
+
+def _resources(config: Mapping[str, Any]) -> dict[str, float]:
+    attempt = config["attempt"]
+    return {"cpu": attempt["cpus"], **({"gpu": attempt["gpus"]} if attempt["gpus"] else {})}
+
+
+def _name(trial: Any) -> str:
+    attempt = trial.config["attempt"]
+    return f"trial-{attempt['trial']:05d}-{attempt['attempt']}"
+
+
+def _place(storage: Storage) -> dict[str, Any]:
+    """Returns where Tune keeps its own files, as it wants to be told."""
+    if storage.is_local:
+        return {"storage_path": str(Path(storage.uri).absolute())}
+    import pyarrow.fs
+
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(storage.uri)
+    return {"storage_path": path, "storage_filesystem": filesystem}
+
+
+def _remove(storage: Storage) -> None:
+    try:
+        storage.remove("")
+    except Exception as error:  # noqa: BLE001 - Tune's own leavings are not worth an error
+        _log.debug("Tune's files stay at %s: %s", storage.uri, error)
+    if storage.is_local:
+        shutil.rmtree(storage.uri, ignore_errors=True)
+
+
+def fitting(cpus: float, gpus: float) -> int:
+    """Returns how many trials of this size fit into the cluster as it is now; at least one."""
+    have = ray.cluster_resources()
+    fits = [have.get("CPU", 1.0) / cpus] if cpus else []
+    if gpus:
+        fits.append(have.get("GPU", 0.0) / gpus)
+    return max(1, int(min(fits, default=1.0) + 1e-9))

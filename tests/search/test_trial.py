@@ -1,0 +1,212 @@
+"""A worker runs the epochs of an attempt, whatever the task does, and is ready for the next one."""
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from results.storage import Storage
+from search.attempts import Attempt, Progress
+from search.trial import STOP_FILE, Worker
+
+FAKES = Path(__file__).parent / "fake_task.py"
+
+
+def attempt(**changes):
+    given = {
+        "trial": 3,
+        "attempt": 1,
+        "cause": "first",
+        "values": {"rate": 1e-2, "kind": "plain"},
+        "seed": 5,
+        "epochs": 6,
+        "milestones": (2,),
+        "known_epoch": 0,
+        "objective": "loss",
+        "minimize": True,
+        "time_limit_s": None,
+        "time_left_s": None,
+        "checkpoint_s": 0.0,
+        "cpus": 1.0,
+        "gpus": 0.0,
+        "handed_out": time.time(),
+    }
+    return Attempt(**given | changes)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    made = []
+
+    def make(task="FakeTask", *, memory_limit_mb=None, **options):
+        made.append(
+            Worker(
+                storage=str(tmp_path / "sweep"),
+                task=f"{FAKES}:{task}",
+                options=options,
+                memory_limit_mb=memory_limit_mb,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def run(worker, **changes):
+    worker.begin(attempt(**changes))
+    told = [worker.step()]
+    while told[-1].outcome is None:
+        told.append(worker.step())
+    return told
+
+
+def test_short_epochs_are_told_together_but_never_across_a_milestone(worker):
+    first, rest = run(worker())
+    assert [row["epoch"] for row in first.epochs] == [1, 2]
+    assert [row["epoch"] for row in rest.epochs] == [3, 4, 5, 6]
+    assert rest.outcome == "completed"
+
+
+def test_what_is_told_survives_the_way_through_ray(worker):
+    (*_, last) = run(worker())
+    assert Progress.of(last.document()) == last
+    one = attempt()
+    assert Attempt.of(one.document()) == one
+
+
+def test_a_lost_attempt_goes_on_from_its_checkpoint_and_tells_what_the_driver_does_not_know(worker):
+    one = worker()
+    one.begin(attempt())
+    first = one.step()
+    one.end()
+    second = run(worker(), attempt=2, cause="lost", known_epoch=1)
+    told = [row["epoch"] for progress in second for row in progress.epochs]
+    assert told == [2, 3, 4, 5, 6]  # epoch 2 is told again, not trained again
+    assert second[0].facts["from_epoch"] == 2
+    assert second[0].epochs[0]["ended"] == first.epochs[1]["ended"]
+
+
+def test_an_attempt_that_is_restored_at_a_milestone_asks_before_it_goes_on(worker):
+    one = worker()
+    one.begin(attempt())
+    one.step()
+    one.begin(attempt(attempt=2, cause="resumed"))
+    restored = one.step()
+    assert [row["epoch"] for row in restored.epochs] == [1, 2]
+    assert restored.outcome is None
+
+
+def test_a_task_that_cannot_save_starts_over(worker):
+    one = worker("ThreeLines")
+    run(one)
+    again = run(one, attempt=2, cause="lost", known_epoch=4)
+    assert [row["epoch"] for progress in again for row in progress.epochs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_first_attempt_takes_nothing_of_what_a_dead_session_left(worker):
+    one = worker()
+    run(one)
+    first, *_ = run(one)
+    assert first.facts["from_epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "reason"),
+    [
+        ("start", "build", "ValueError: cannot start"),
+        ("epoch", "error", "ValueError: cannot train"),
+        ("no_metric", "no_metric", "epoch 2: the task returned 'speed', expected the objective 'loss' among it"),
+        ("no_mapping", "no_metric", "epoch 2: the task returned NoneType, expected a mapping"),
+        ("text", "no_metric", "epoch 2: loss is 'low', expected a number"),
+        ("nan", "non_finite", "epoch 2: loss is nan, no finite number"),
+        ("inf", "non_finite", "epoch 2: loss is inf, no finite number"),
+        ("exit", "exit", "the task called for the end of the process"),
+        ("memory", "out_of_memory", "MemoryError"),
+        ("oom", "out_of_memory", "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_every_fault_of_a_task_ends_the_attempt_with_its_reason_and_leaves_the_worker(worker, how, kind, reason):
+    one = worker("Broken", how=how, after=1, kind="plain")
+    told = run(one)
+    assert told[-1].outcome == "failed"
+    assert told[-1].reason_kind == kind
+    assert reason in told[-1].reason
+    rows = [row for progress in told for row in progress.epochs]
+    assert [row["epoch"] for row in rows][:1] == ([] if how == "start" else [1])
+    if how in ("nan", "inf"):
+        assert not math.isfinite(rows[-1]["metrics"]["loss"])
+    assert run(one, trial=4, values={"rate": 1e-2, "kind": "wide", "width": 8})[-1].outcome == "completed"
+
+
+def test_a_failure_carries_its_traceback(worker):
+    assert "cannot train" in run(worker("Broken", how="epoch"))[-1].detail
+
+
+def test_a_metric_that_was_not_declared_is_refused_by_name(worker, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "class Own:\n"
+        "    metrics = {'loss': 'nats'}\n"
+        "    def space(self, hp): hp.Float('x', 0, 1)\n"
+        "    def start(self, values, *, epochs, seed): return self\n"
+        "    def epoch(self): return {'loss': 1.0, 'lost': 2.0}\n"
+    )
+    one = Worker(storage=str(tmp_path / "s"), task=f"{path}:Own", options={}, memory_limit_mb=None)
+    told = run(one)
+    one.close()
+    assert "'lost', which its `metrics` does not declare" in told[-1].reason
+
+
+def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, tmp_path):
+    one = worker(epoch_s=0.05)
+    one.begin(attempt(milestones=(), checkpoint_s=1e9))
+    Storage(tmp_path / "sweep").write(STOP_FILE, b"{}")
+    told = one.step()
+    assert (told.outcome, told.reason_kind) == ("paused", "user")
+    assert [row["epoch"] for row in told.epochs] == [1]
+    Storage(tmp_path / "sweep").remove(STOP_FILE)
+    assert run(one, attempt=2, cause="resumed", known_epoch=1)[0].facts["from_epoch"] == 1
+
+
+def test_a_worker_returns_when_the_sweeps_time_is_over(worker):
+    told = run(worker(epoch_s=0.05), time_left_s=0.12, milestones=())
+    assert (told[-1].outcome, told[-1].reason_kind) == ("paused", "budget")
+    assert 2 <= told[-1].epochs[-1]["epoch"] <= 4
+
+
+def test_a_worker_that_has_grown_too_large_is_not_used_again(worker):
+    one = worker(memory_limit_mb=1.0)
+    assert one.begin(attempt()) is False
+
+
+def test_a_trial_does_not_depend_on_the_trials_before_it(worker):
+    fresh, used = worker(), worker()
+    run(used, trial=1, seed=77)
+    alike = [run(one, trial=2)[-1].epochs[-1]["metrics"] for one in (fresh, used)]
+    assert alike[0] == alike[1]
+
+
+def test_a_task_may_print_but_not_fill_the_disk(worker, capfd):
+    told = run(worker("Broken", how="print", after=4), epochs=5)
+    assert told[-1].outcome == "completed"
+    assert len(capfd.readouterr().out) < 3_000_000
+
+
+def test_a_task_that_hangs_is_ended_from_outside_python(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(FAKES.parent)!r})
+import time
+from test_trial import attempt
+from search.trial import Worker
+worker = Worker(storage={str(tmp_path)!r}, task="{FAKES}:Broken", options={{"how": "hang"}}, memory_limit_mb=None)
+worker.begin(attempt(time_limit_s=0.3))
+worker.step()
+"""
+    began = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
+    assert time.monotonic() - began < 30
