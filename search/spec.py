@@ -33,7 +33,7 @@ from search.fields import (
 Goal = Literal["min", "max"]
 Backend = Literal["tensorflow", "jax"]
 SearcherKind = Literal["tpe", "random", "qmc", "cmaes", "nsga2"]
-SchedulerKind = Literal["asha", "hyperband", "median", "none"]
+SchedulerKind = Literal["asha", "asha_promotion", "hyperband", "median", "none"]
 
 LARGEST_SEED = 2**32 - 1
 POSITIVE = number(0, low_open=True)
