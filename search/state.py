@@ -368,7 +368,7 @@ class SweepState:
 
 
 def held(trial: TrialState, attempt: AttemptState) -> float:
-    """Returns for how many seconds an attempt held its share; if its driver died, as long as it is known to have lived."""
+    """Returns for how many seconds an attempt held its share; if its driver died, until its last sign of life."""
     if math.isfinite(attempt.wall_s):
         return attempt.wall_s
     last = max((row.time or 0.0 for row in trial.epochs.values() if row.attempt == attempt.attempt), default=0.0)

@@ -4,8 +4,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from results.schema import Measure, Parameter, SweepSchema
 
+from results.schema import Measure, Parameter, SweepSchema
 from search.state import STATES, SweepState
 
 SCHEMA = SweepSchema(
