@@ -38,7 +38,7 @@ def compact_all(parts: Parts, schema: SweepSchema) -> None:
 
 def merge_small(
     parts: Parts, schema: SweepSchema, table: str, old: Sequence[Part], fresh: Sequence[tuple[Part, pa.Table]]
-) -> Part:
+) -> list[Part]:
     """Puts a writer's own fresh parts of a table together, with older compacted ones that are no larger.
 
     So a row is rewritten as often as the number of rows doubles, not with every call.
@@ -51,7 +51,7 @@ def merge_small(
         fresh: parts with their rows, at least one.
 
     Returns:
-        The new part.
+        The table's compacted parts, oldest first.
     """
     size, merged = sum(len(rows) for _, rows in fresh), []
     for part in reversed(old):
@@ -66,7 +66,8 @@ def merge_small(
     path = f"{table}/{compacted_name(flush, rows)}"
     _write(parts, path, rows)
     _remove(parts, [*sound, *(part for part, _ in fresh)])
-    return Part(table=table, path=path, flush=flush, compacted=True, rows=len(rows))
+    new = Part(table=table, path=path, flush=flush, compacted=True, rows=len(rows))
+    return [*(part for part in old if part not in merged), new]
 
 
 def _write(parts: Parts, path: str, rows: pa.Table) -> None:

@@ -259,10 +259,14 @@ def once(rows: pa.Table) -> pa.Table:
 def last_of_key(rows: pa.Table, table: str) -> np.ndarray:
     """Returns for rows sorted by sequence number which of them are the last of their key, as booleans."""
     names = [name for name in TABLES[table].key if name != "sweep"]  # a ledger holds one sweep
-    if not len(rows):
-        return np.zeros(0, bool)
-    newest = rows.select([*names, "seq"]).group_by(names, use_threads=False).aggregate([("seq", "max")])
-    return np.isin(rows.column("seq").to_numpy(), newest.column("seq_max").to_numpy(), assume_unique=True)
+    keys = [rows.column(name).to_numpy() for name in names]
+    order = np.lexsort(keys)  # stable: rows of equal keys stay in the order of their sequence numbers
+    ends = np.ones(len(rows), bool)
+    if len(rows):
+        ends[:-1] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    last = np.zeros(len(rows), bool)
+    last[order[ends]] = True
+    return last
 
 
 def misfit(found: pa.Schema, wanted: pa.Schema) -> str:

@@ -209,7 +209,7 @@ def _tables() -> tuple[Table, ...]:
                 _TRAIN_S,
                 Column("wall_s", FLOAT, "s", "time on workers, over all attempts"),
                 Column("gpu_s", FLOAT, "s", "time on workers times the GPUs held"),
-                Column("checkpoint", TEXT, "", "where the best epoch's weights lie, in the sweep's folder; empty: removed"),
+                Column("checkpoint", TEXT, "", "where the best epoch's weights lie; empty if they were removed"),
                 Column("started", TIME, "", "when its first attempt was handed out"),
                 Column("ended", TIME, "", "when it ended"),
             ), ("metrics", "config"),

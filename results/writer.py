@@ -1,6 +1,7 @@
 """Writes a ledger: one writer at a time, every event one row, rows that appear in flushes."""
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,13 +10,14 @@ import pyarrow as pa
 
 from results import compaction, upgrade
 from results.errors import LedgerError, RowError, StorageError
-from results.parts import Flush, Part, Parts, encode, part_name, read_document, read_schema
+from results.parts import Flush, Listing, Part, Parts, encode, part_name, read_document, read_schema
 from results.rows import check, check_row, to_arrow
 from results.schema import COMMON, SCHEMA_VERSION, TABLES, SweepSchema, find
 from results.storage import Storage
 
 COMPACT_EVERY = 64
 """Flushes after which a writer puts its parts together."""
+_log = logging.getLogger(__name__)
 
 
 class Writer:
@@ -64,7 +66,7 @@ class Writer:
         self._keys = {name: [k for k in table.key if k not in taken] for name, table in TABLES.items()}
         self._waiting: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
         self._fresh: dict[str, list[tuple[Part, pa.Table]]] = {table: [] for table in TABLES}
-        self._merged: dict[str, list[Part]] = {table: [] for table in TABLES}
+        self._merged: Listing = {table: [] for table in TABLES}
         if self._storage.exists("schema.json"):
             self._continue(upgrades)
         elif next_seq:
@@ -101,8 +103,14 @@ class Writer:
             compaction.compact_all(self._parts, self._schema)
             self._storage.write("schema.json", self._schema.to_json().encode("utf-8"))
             listing = self._parts.listing()
-        for table, found in listing.items():
-            self._merged[table] = [part for part in found if part.compacted and part.path.startswith(f"{table}/")]
+        self._merged = self._compacted(listing)
+
+    @staticmethod
+    def _compacted(listing: Listing) -> Listing:
+        return {
+            table: [part for part in parts if part.compacted and part.path.startswith(f"{table}/")]
+            for table, parts in listing.items()
+        }
 
     def append(self, table: str, row: Mapping[str, Any]) -> int:
         """Adds an event, to be written by the next flush.
@@ -166,9 +174,14 @@ class Writer:
         for table, fresh in self._fresh.items():
             if len(fresh) < 2:
                 continue
-            new = compaction.merge_small(self._parts, self._schema, table, self._merged[table], fresh)
-            self._merged[table] = [*(part for part in self._merged[table] if part.rows > new.rows), new]
-            self._fresh[table] = []
+            try:
+                merged = compaction.merge_small(self._parts, self._schema, table, self._merged[table], fresh)
+            except (StorageError, FileNotFoundError) as error:
+                # Nothing is lost, there are only more files than need be.
+                _log.warning("parts of %s could not be put together: %s", table, error)
+                self._merged[table] = self._compacted(self._parts.listing())[table]
+                continue
+            self._merged[table], self._fresh[table] = merged, []
 
 
 def differences(old: SweepSchema, new: SweepSchema) -> str:
