@@ -35,6 +35,7 @@ Backend = Literal["tensorflow", "jax"]
 SearcherKind = Literal["tpe", "random", "qmc", "cmaes", "nsga2"]
 SchedulerKind = Literal["asha", "asha_promotion", "hyperband", "median", "none"]
 
+SCALES = ("linear", "log", "reverse_log")
 LARGEST_SEED = 2**32 - 1
 POSITIVE = number(0, low_open=True)
 
@@ -182,8 +183,8 @@ class SweepSpec(_Checked):
 
     Attributes:
         options: `[task]`, keyword arguments for the task's class.
-        space: `[space]`, parameter -> a value (pinned), `{"choice": [...]}`, or `{"low":, "high":}` with `scale`
-            (`linear`, `log`) and `step`, each of which may be left out.
+        space: `[space]`, parameter -> a value (pinned), `{"choice": [...]}`, or `{"low":, "high":, "scale":}`, any of
+            which may be left out.
         points: `[[points]]`, tried first, in this order.
         folder: paths of task files are relative to it; that of the sweep file, "" for the current one.
     """
@@ -299,7 +300,7 @@ def narrowing_problems(wanted: Any) -> Iterator[str]:
     if not isinstance(wanted, Mapping):
         yield f"got {shown(wanted)}, expected a value, {{ choice = [...] }} or {{ low = ..., high = ... }}"
         return
-    known = {"choice", "low", "high", "scale", "step"}
+    known = {"choice", "low", "high", "scale"}
     unknown = [name for name in wanted if name not in known]
     if unknown and all(isinstance(wanted[name], Mapping) for name in unknown):
         yield f'got a table with the key {unknown[0]!r}; put names with dots in quotes, such as "train.rate" = 0.1'
@@ -330,19 +331,17 @@ def _choice_problems(wanted: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _range_problems(wanted: Mapping[str, Any]) -> Iterator[str]:
-    low, high, step = wanted.get("low"), wanted.get("high"), wanted.get("step")
+    low, high = wanted.get("low"), wanted.get("high")
     scale = wanted.get("scale", "linear")
     if not wanted:
         yield "got an empty table, expected choice, or low and high"
-    for name in ("low", "high", "step"):
+    for name in ("low", "high"):
         if name in wanted and not is_number(wanted[name]):
             yield f"{name}: got {shown(wanted[name])}, expected a finite number"
             return
-    if scale not in ("linear", "log"):
-        yield f'scale: got {shown(scale)}, expected "linear" or "log"'
+    if scale not in SCALES:
+        yield f"scale: got {shown(scale)}, expected one of {', '.join(SCALES)}"
     if low is not None and high is not None and low > high:
         yield f"low above high: got low = {low} and high = {high}, expected low first; swap them"
-    if scale == "log" and low is not None and low <= 0:
+    if scale in SCALES[1:] and low is not None and low <= 0:
         yield f"log scale from {low}: got low = {low}, expected more than 0"
-    if step is not None and step <= 0:
-        yield f"step: got {step}, expected more than 0"

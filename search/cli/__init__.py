@@ -39,13 +39,9 @@ class _Lazily(dict[str, click.Command]):
         return getattr(importlib.import_module(module), function)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
-
-    def items(self) -> Any:
-        return [(name, self[name]) for name in self]
-
-    def values(self) -> Any:
-        return [self[name] for name in self]
+        if name not in self:
+            return default
+        return self[name]
 
 
 class _Search(Program):
