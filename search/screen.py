@@ -290,9 +290,9 @@ class Screen:
         ]
         endings = [
             [
-                Text(f"{_clock(ending.time)} ", style="dim").append(
-                    glyphs.fit(ending.text), style=STYLES[ending.state] if ending.state != "stopped" else "none"
-                )
+                Text()
+                .append(f"{_clock(ending.time)} ", style="dim")
+                .append(glyphs.fit(ending.text), style=STYLES[ending.state] if ending.state != "stopped" else "none")
             ]
             for ending in shot.endings
         ]
