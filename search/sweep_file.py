@@ -1,5 +1,6 @@
 """Sweep files: TOML to `SweepSpec` and back, and what differs between two of them."""
 
+import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -257,9 +258,9 @@ def _text(path: Path) -> str:
             raise SpecError(f"{path} has {size:,} bytes, expected a sweep file, which is short")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        beside = did_you_mean(path.name, _names_beside(path))
-        nearest = beside if "did you mean" in beside else "; sweeps/ has some to begin with"
-        raise SpecError(f"{path}: no such sweep file{nearest}") from error
+        near = difflib.get_close_matches(path.stem, _names_beside(path), n=1)
+        nearest = f"did you mean '{path.with_name(near[0] + '.toml')}'?" if near else "sweeps/ has some to begin with"
+        raise SpecError(f"{path}: no such sweep file; {nearest}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SpecError(f"{path} is not UTF-8 text: line {line} has other bytes; save it as UTF-8") from error
@@ -269,7 +270,7 @@ def _text(path: Path) -> str:
 
 def _names_beside(path: Path) -> list[str]:
     try:
-        return [other.name for other in path.parent.iterdir() if other.suffix == ".toml"]
+        return [other.stem for other in path.parent.iterdir() if other.suffix == ".toml"]
     except OSError:
         return []
 

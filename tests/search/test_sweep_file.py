@@ -203,7 +203,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "laptop.toml").write_text(SMALL)
     (tmp_path / "latin.toml").write_bytes(b"# ok\n# caf\xe9\n")
     for path, message in {
-        tmp_path / "lptop.toml": "no such sweep file; did you mean 'laptop.toml'",
+        tmp_path / "lptop.toml": "no such sweep file; did you mean '.*laptop.toml'",
         tmp_path: "is a folder",
         tmp_path / "latin.toml": "not UTF-8 text: line 2",
         tmp_path / "laptop.toml" / "x": "cannot be read",
