@@ -112,6 +112,12 @@ def is_alive(
     return False
 
 
+def held_by(storage: Storage, *, on_wait: Callable[[str], None] = lambda text: None) -> Holder | None:
+    """Returns the driver that lives and holds a sweep; None if there is none. See `is_alive` for how long it takes."""
+    held = holder(storage)
+    return held if held is not None and is_alive(storage, held, on_wait=on_wait) else None
+
+
 class Lock:
     """Holds a sweep for this process, from `acquire` to `release`, or for the length of a `with`."""
 

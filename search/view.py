@@ -157,7 +157,8 @@ class PlainView:
         self._next = self._clock() + SUMMARY_S
         untold = f"; {self._untold} more events not shown" if self._untold else ""
         self._told = self._untold = 0
-        self._line(summary(self._snapshot(), self._glyphs) + untold)
+        shot = self._snapshot()
+        self._line(summary(shot, self._glyphs) + untold, shot.elapsed_s)
 
     def note(self, text: str) -> None:
         """Writes a line."""
@@ -185,8 +186,8 @@ class PlainView:
             return f"final training {row['final']} of trial {row['trial']}: {row.get('state') or 'done'}"
         return ""
 
-    def _line(self, text: str) -> None:
-        elapsed = int(self._state.elapsed_s())
+    def _line(self, text: str, elapsed_s: float | None = None) -> None:
+        elapsed = int(self._state.elapsed_s() if elapsed_s is None else elapsed_s)
         stamp = f"{elapsed // 3600}:{elapsed // 60 % 60:02}:{elapsed % 60:02}"
         with _unheard():
             self._stream.write(f"{stamp} {self._glyphs.fit(text)}\n")

@@ -20,7 +20,7 @@ COMMANDS = {
     "plan": ("search.cli.planning:plan", "Shows what a sweep file would run, how long and for how much."),
     "doctor": ("search.cli.planning:doctor", "Checks that a sweep can run here, before it does."),
     "run": ("search.cli.sweeps:run", "Runs a sweep from its file."),
-    "status": ("search.cli.sweeps:status", "Shows how a sweep stands, running or not."),
+    "status": ("search.cli.status:status", "Shows how a sweep stands, running or not."),
     "resume": ("search.cli.sweeps:resume", "Goes on with a sweep that was interrupted."),
     "extend": ("search.cli.sweeps:extend", "Gives a sweep that is over more trials, epochs or time."),
     "stop": ("search.cli.sweeps:stop", "Asks a running sweep to save and end."),
