@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from results.cli.commands import Command, json_option, pass_terminal
+from results.cli.commands import Command, pass_terminal
+from results.cli.options import json_option
 from results.cli.terminal import Terminal
 
 

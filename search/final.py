@@ -1,0 +1,119 @@
+"""The final job of a sweep in a folder: found, locked, connected to Ray and run."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from results.ledger import Ledger, Writer
+from results.storage import Storage
+from search import environment, sweep, sweep_file
+from search.connection import connected
+from search.crews import Arguments, Message, OnRay, Work
+from search.errors import SweepError
+from search.final_job import FinalJob, FinalTrainingDone, OnEpoch
+from search.final_summary import FinalSummary
+from search.lock import Lock
+from search.spec import SweepSpec
+from search.state import SweepState
+from search.trial import STOP_FILE
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    storage: Storage,
+    *,
+    models: int | None = None,
+    seeds: int | None = None,
+    epochs: int | None = None,
+    samples: int | None = None,
+    command: str = "search final",
+    address: str | None = None,
+    dashboard: bool = False,
+    on_epoch: OnEpoch | None = None,
+    on_training: Callable[[FinalTrainingDone], None] | None = None,
+    say: Callable[[str], None] = _log.info,
+) -> FinalSummary:
+    """Trains the best configurations of a sweep anew, chooses one model, tests it, and writes its bundle.
+
+    What an earlier call has done is not done again.
+
+    Args:
+        storage: the sweep's folder.
+        models: how many configurations; None for what the sweep file says. So for the next three.
+        seeds: fresh seeds for each of them.
+        epochs: of each training; 0 for as many as in the sweep.
+        samples: at most so many samples of the chosen model.
+        command: what the user typed, for the record.
+        address: of a Ray cluster; None starts one on this machine, if there is anything to do.
+        dashboard: whether to start Ray's dashboard with it.
+        on_epoch: called after each epoch of a final training: its number, the epoch, the metrics.
+        on_training: called after each final training.
+        say: told what a person at the terminal should know.
+
+    Raises:
+        CallerError: there is no such sweep, it runs at this moment, or it has nothing to choose from.
+        SweepAborted: the job had to end; the same call goes on with it.
+    """
+    spec = sweep.read_spec(storage)
+    given = {"models": models, "seeds": seeds, "epochs": epochs, "samples": samples}
+    asked = {name: value for name, value in given.items() if value is not None}
+    spec = dataclasses.replace(spec, final=dataclasses.replace(spec.final, **asked))
+    prepared = sweep.prepare(spec)
+    ledger = Ledger(storage)
+    if not ledger.exists:
+        raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {spec.name}` runs it")
+    with Lock(storage), _Crew(spec, address=address, dashboard=dashboard) as crew:
+        storage.remove(STOP_FILE)
+        state = SweepState(ledger.schema).replay(ledger.events())
+        if state.unfinished:
+            say(
+                f"{len(state.unfinished)} trials of this sweep have not ended; they count with what they have reached. "
+                f"`search resume {spec.name}` would finish them first."
+            )
+        session = ledger.last_session + 1
+        row = environment.session_row(spec, sweep_file.document(spec), prepared.task, session=session, command=command)
+        job = FinalJob(
+            spec=spec,
+            state=state,
+            writer=Writer(storage, ledger.schema, session=session, next_seq=ledger.last_seq + 1),
+            storage=storage,
+            task=prepared.task,
+            crew=crew,
+            command=command,
+            on_epoch=on_epoch,
+            on_training=on_training,
+            environment={name: row[name] for name in ("commit", "python", "packages", "backend")},
+        )
+        job.note("sessions", row)
+        summary = job.run()
+        ledger.compact()
+    return summary
+
+
+class _Crew:
+    """A crew on Ray that connects when there is something to do."""
+
+    def __init__(self, spec: SweepSpec, **options: Any):
+        """Takes what `connected` takes."""
+        self._spec, self._options = spec, options
+        self._connection = contextlib.ExitStack()
+        self._crew: OnRay | None = None
+
+    def __enter__(self) -> "_Crew":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
+        """See `search.crews.Crew`."""
+        if not arguments:
+            return
+        if self._crew is None:
+            self._connection.enter_context(connected(self._spec, **self._options))
+            given = self._spec.resources
+            self._crew = OnRay(cpus=given.cpus, gpus=given.gpus, retries=given.retries)
+        yield from self._crew.run(work, arguments)

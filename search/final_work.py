@@ -1,0 +1,227 @@
+"""The final job's work on models: done in worker processes, where the task and its framework are loaded.
+
+Each piece of work is a generator that tells how it comes along in plain documents and ends with `{"result": ...}`;
+a crew (`search.crews`) runs them.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from results.storage import Storage
+from search.attempts import Attempt
+from search.crews import Message
+from search.errors import TrialFailed
+from search.trial import STOP_FILE, Worker
+
+FOLDER = "finals"
+"""Where the final trainings lie below the sweep's folder: their checkpoints, and each one's model."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """What all work of a sweep's final job has in common.
+
+    Attributes:
+        storage: URI of the sweep's folder.
+        task: where the task is imported from.
+        options: what it is made with.
+        folder: what the path of a task's file is relative to.
+        checkpoint_s: a training's state is written if this much time has passed since the last was.
+    """
+
+    storage: str
+    task: str
+    options: Mapping[str, Any]
+    folder: str
+    checkpoint_s: float
+
+    def made(self) -> Any:
+        """Returns the task."""
+        from search.task import load_task
+
+        return load_task(self.task, self.options, folder=self.folder)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training of the final job.
+
+    Attributes:
+        final: its number.
+        values: the configuration.
+        seed: of everything that it draws.
+        epochs: how many it has.
+        objective: the metric whose best epoch counts.
+        minimize: whether less of it is better.
+    """
+
+    final: int
+    values: Mapping[str, Any]
+    seed: int
+    epochs: int
+    objective: str
+    minimize: bool
+
+
+class FinalWorker(Worker):
+    """A worker whose finished run can be exported."""
+
+    def export(self, folder: Path) -> None:
+        """Writes the finished model to `folder`, if the task can."""
+        if hasattr(self._task, "export"):
+            self._task.export(self._run, folder)
+
+
+def model_folder(final: int) -> str:
+    """Returns where the model of a final training lies below the sweep's folder."""
+    return f"{FOLDER}/models/{final:05d}"
+
+
+def train(place: Place, training: Training) -> Iterator[Message]:
+    """Trains one model, from its last checkpoint if there is one, and puts it into the sweep's storage.
+
+    Yields:
+        `{"epoch": ..., "metrics": ...}` for each epoch, those of an earlier process too; then the result: `history`,
+        `train_s` and `model`, where it lies ("" if the task has no `export`).
+
+    Raises:
+        TrialFailed: it could not go on.
+    """
+    sweep = Storage(place.storage)
+    worker = FinalWorker(
+        storage=sweep.child(FOLDER).uri,
+        task=place.task,
+        options=place.options,
+        folder=place.folder,
+        memory_limit_mb=None,
+    )
+    history: list[Mapping[str, Any]] = []
+    try:
+        worker.begin(_attempt(place, training))
+        while True:
+            progress = worker.step()
+            for row in progress.epochs:
+                history.append(row)
+                yield {"epoch": row["epoch"], "metrics": dict(row["metrics"])}
+            if progress.outcome == "completed":
+                break
+            if progress.outcome is not None:
+                raise TrialFailed(progress.reason, reason_kind=progress.reason_kind, detail=progress.detail)
+            if sweep.exists(STOP_FILE):
+                raise TrialFailed("the final job was stopped", reason_kind="user")
+        with _scratch() as folder:
+            worker.export(folder)
+            model = model_folder(training.final)
+            files = _upload(folder, sweep, model)
+            _list(sweep, model, files)
+        train_s = sum(row["duration_s"] for row in history)
+        yield {
+            "result": {"history": [dict(row) for row in history], "train_s": train_s, "model": model if files else ""}
+        }
+    finally:
+        worker.close()
+
+
+def finish(
+    place: Place, *, model: str, split: str, stored: Mapping[str, float], out: str, num_samples: int
+) -> Iterator[Message]:
+    """Scores a model on a split, and lets it make samples.
+
+    Args:
+        place: of the sweep.
+        model: its folder below the sweep's; what the task writes there while scoring is kept.
+        split: what to score it on; "" not to, because `stored` has the scores.
+        stored: scores that are known already.
+        out: where samples go, below the sweep's folder.
+        num_samples: at most so many.
+
+    Yields:
+        `{"scored": split, "scores": ...}`, then the result: `scores`; `floors`, model -> scores (empty if the task has
+        none); `samples`, each with `name`, `path` below the sweep's folder, and `measures`; `files`, all that was
+        written below `out`, with SHA-256.
+    """
+    sweep, task = Storage(place.storage), place.made()
+    with _scratch() as folder, _scratch() as made:
+        _download(sweep, model, folder)
+        scores = dict(stored)
+        if split:
+            known = files_of(sweep, model)
+            scores = {name: float(value) for name, value in task.score(folder, split).items()}
+            added = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - known.keys()
+            _list(sweep, model, known | _upload(folder, sweep, model, added))
+        yield {"scored": split, "scores": scores}
+        floors = task.floors("test") if hasattr(task, "floors") else {}
+        samples, files = [], {}
+        if num_samples and hasattr(task, "samples"):
+            for name, path, measures in itertools.islice(task.samples(folder, made), num_samples):
+                where = Path(made, path).relative_to(made)
+                samples.append({"name": name, "path": f"{out}/{where.as_posix()}", "measures": dict(measures)})
+            files = _upload(made, sweep, out)
+        yield {"result": {"scores": scores, "floors": floors, "samples": samples, "files": files}}
+
+
+def _attempt(place: Place, training: Training) -> Attempt:
+    return Attempt(
+        trial=training.final,
+        attempt=1,
+        cause="resumed",  # a checkpoint is used if there is one
+        values=training.values,
+        seed=training.seed,
+        epochs=training.epochs,
+        milestones=(),
+        known_epoch=0,
+        objective=training.objective,
+        minimize=training.minimize,
+        time_limit_s=None,
+        time_left_s=None,
+        checkpoint_s=place.checkpoint_s,
+        cpus=0.0,
+        gpus=0.0,
+        handed_out=time.time(),
+    )
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="search-final-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def files_of(sweep: Storage, model: str) -> dict[str, str]:
+    """Returns the files of a finished model with their SHA-256, as the list beside its folder has them."""
+    return dict(json.loads(sweep.read(f"{model}.json")))
+
+
+def _list(sweep: Storage, model: str, files: Mapping[str, str]) -> None:
+    """Writes the list that `files_of` reads; a model without it was never finished."""
+    sweep.write(f"{model}.json", json.dumps(files, indent=1).encode())
+
+
+def _upload(folder: Path, sweep: Storage, to: str, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Copies the files of a local folder (or those named) and returns them with their SHA-256."""
+    if names is None:
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {}
+    for name in sorted(names):
+        with open(folder / name, "rb") as file:
+            files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        sweep.upload(folder / name, f"{to}/{name}")
+    return files
+
+
+def _download(sweep: Storage, model: str, to: Path) -> None:
+    for name in files_of(sweep, model):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        sweep.download(f"{model}/{name}", to / name)

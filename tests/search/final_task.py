@@ -1,0 +1,82 @@
+"""A task whose models are numbers: it can do all that the final job asks for, and leaves a file for all that it did."""
+
+import json
+import time
+from pathlib import Path
+
+
+class Numbers:
+    metrics = {"loss": ("nats", "falls", "min")}  # noqa: RUF012
+    scores = {"test_loss": ("nats", "on test", "min")}  # noqa: RUF012
+    measures = {"size": ("", "of the sample")}  # noqa: RUF012
+    how_to_load = "json.load(open('model.json'))"
+
+    def __init__(self, *, log, fails="", fingerprint="f" * 64):
+        self.log, self.fails, self.fingerprint = Path(log), fails, fingerprint
+
+    def space(self, hp):
+        hp.Float("rate", 0.0, 1.0)
+
+    def data(self):
+        return "numbers", self.fingerprint
+
+    def start(self, values, *, epochs, seed):
+        return Run(self, values["rate"], epochs, seed)
+
+    def mark(self, what):
+        (self.log / f"{what}-{time.monotonic_ns()}").touch()
+
+    def export(self, run, folder):
+        (folder / "model.json").write_text(json.dumps({"rate": run.rate, "seed": run.seed, "done": run.done}))
+
+    def score(self, folder, split):
+        self.mark(f"score {split}")
+        if self.fails == "score":
+            raise ValueError("cannot score")
+        (folder / f"scores-{split}.json").write_text("{}")
+        return {"test_loss": json.loads((folder / "model.json").read_text())["rate"] + 0.5}
+
+    def floors(self, split):
+        return {"guess": {"test_loss": 9.0}}
+
+    def samples(self, folder, out):
+        for name in ("cold", "hot", "hotter"):
+            self.mark("sample")
+            (out / f"{name}.txt").write_text(name)
+            yield name, out / f"{name}.txt", {"size": float(len(name))}
+
+    def next_steps(self, folder):
+        return [f"look at {folder}"]
+
+
+class Run:
+    def __init__(self, task, rate, epochs, seed):
+        self.task, self.rate, self.epochs, self.seed, self.done = task, rate, epochs, seed, 0
+
+    def epoch(self):
+        self.done += 1
+        self.task.mark(f"epoch {self.rate} {self.done}")
+        if self.task.fails == f"{self.rate} {self.done}":
+            raise ValueError("cannot train")
+        return {"loss": self.rate + 1 / self.done}
+
+    def save(self, folder):
+        (folder / "run.json").write_text(str(self.done))
+
+    def restore(self, folder):
+        self.done = int((folder / "run.json").read_text())
+
+
+class Bare:
+    """A task that can only train."""
+
+    metrics = {"loss": ("nats", "falls", "min")}  # noqa: RUF012
+
+    def __init__(self, *, log):
+        self.numbers = Numbers(log=log)
+
+    def space(self, hp):
+        hp.Float("rate", 0.0, 1.0)
+
+    def start(self, values, *, epochs, seed):
+        return self.numbers.start(values, epochs=epochs, seed=seed)
