@@ -1,0 +1,160 @@
+"""The trials that a searcher knows of, as an Optuna study in memory."""
+
+import functools
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from search.extrapolation import ends
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+Told = Literal["complete", "pruned", "forecast", "worst", "failed"]
+"""How an end is told: with values; as pruned where its curve ends; with the value that it would have ended with, as far
+as is known by the time of the next proposal; as worse than all others; or as nothing to learn from."""
+Goal = Literal["min", "max"]
+
+
+class Study:
+    """An Optuna study whose trials are entered and ended by the sweep's own numbers.
+
+    Args:
+        goals: of each objective.
+        keep_attributes: whether samplers may note things with a trial. TPE notes what it has drawn, for processes
+            that would see a trial while it is being proposed; here none does, and a rebuilt study has no such notes.
+
+    Attributes:
+        optuna: the study itself. Trials learnt from other sweeps come first in it.
+    """
+
+    def __init__(self, goals: Sequence[Goal], *, keep_attributes: bool):
+        import optuna
+
+        self._storage = _storage(keep_attributes)
+        with _quiet():
+            self.optuna = optuna.create_study(
+                storage=self._storage, directions=["minimize" if goal == "min" else "maximize" for goal in goals]
+            )
+        self._id = self._storage.get_study_id_from_name(self.optuna.study_name)
+        self._sign = 1.0 if goals[0] == "min" else -1.0
+        self._ids: dict[int, int] = {}
+        self._ended: dict[int, tuple[Told, Mapping[int, float]]] = {}
+        self._due = False
+
+    def __contains__(self, trial: int) -> bool:
+        return trial in self._ids
+
+    def ask(self, trial: int, sampler: "optuna.samplers.BaseSampler") -> "optuna.Trial":
+        """Returns a new running trial, to be suggested values by `sampler`."""
+        self._forecast()
+        self.optuna.sampler = sampler
+        asked = self.optuna.ask()
+        self._ids[trial] = self._storage.get_trial_id_from_study_id_trial_number(self._id, asked.number)
+        return asked
+
+    def add(self, trial: int) -> None:
+        """Enters a running trial, as yet without coordinates."""
+        self._ids[trial] = self._storage.create_new_trial(self._id)
+
+    def set(self, trial: int, coordinates: Mapping[str, Any], distributions: Mapping[str, "BaseDistribution"]) -> None:
+        """Gives a running trial these coordinates; those not named stay."""
+        for name, drawn in coordinates.items():
+            distribution = distributions[name]
+            self._storage.set_trial_param(self._ids[trial], name, distribution.to_internal_repr(drawn), distribution)
+
+    def tell(self, trial: int, how: Told, values: Sequence[float], curve: Mapping[int, float]) -> None:
+        """Ends a running trial.
+
+        Args:
+            trial: its number.
+            how: see `Told`.
+            values: of each objective; only `complete` and `forecast` have any.
+            curve: epoch -> the first objective.
+        """
+        from optuna.trial import TrialState
+
+        trial_id = self._ids[trial]
+        if how == "pruned":
+            for epoch, value in curve.items():
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+        states = {"complete": TrialState.COMPLETE, "forecast": TrialState.COMPLETE, "failed": TrialState.FAIL}
+        state = states.get(how, TrialState.PRUNED)
+        self._storage.set_trial_state_values(trial_id, state, list(values) if state == TrialState.COMPLETE else None)
+        if how in ("complete", "forecast"):
+            losses = {epoch: self._sign * value for epoch, value in curve.items() if math.isfinite(value)}
+            self._ended[trial] = how, losses
+            self._due = True
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every trial of the study, in order, as plain values."""
+        self._forecast()
+        return [
+            {
+                "state": frozen.state.name,
+                "values": frozen.values,
+                "params": dict(sorted(frozen.params.items())),
+                "intermediate": {str(k): v for k, v in frozen.intermediate_values.items()},
+                # CMA-ES notes a whole optimizer, made anew from the other trials and partly of memory never written to.
+                "attributes": {k: v for k, v in frozen.system_attrs.items() if "optimizer" not in k},
+            }
+            for frozen in self._frozen()
+        ]
+
+    def _frozen(self) -> "list[FrozenTrial]":
+        return self._storage.get_all_trials(self._id, deepcopy=False)
+
+    def _forecast(self) -> None:
+        """Brings the values of stopped trials up to date with what has been seen since."""
+        stopped = {trial: curve for trial, (how, curve) in self._ended.items() if how == "forecast" and curve}
+        if not (self._due and stopped):
+            return
+        self._due = False
+        completed = [curve for how, curve in self._ended.values() if how == "complete" and curve]
+        frozen = {each._trial_id: each for each in self._frozen()}
+        for trial, end in zip(stopped, ends(completed, list(stopped.values())), strict=True):
+            # Optuna has no call that changes a trial that has ended; its record in memory is ours alone.
+            frozen[self._ids[trial]].values = [self._sign * end]
+
+
+def quiet_sampler(make: Any) -> "optuna.samplers.BaseSampler":
+    """Returns what `make` returns, without Optuna's warnings that some of its options are new."""
+    with _quiet():
+        return make()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _storage(keep_attributes: bool) -> "optuna.storages.InMemoryStorage":
+    import optuna
+
+    return optuna.storages.InMemoryStorage() if keep_attributes else _without_attributes()()
+
+
+@functools.cache
+def _without_attributes() -> "type[optuna.storages.InMemoryStorage]":
+    import optuna
+
+    class Forgetful(optuna.storages.InMemoryStorage):
+        """Keeps no notes of samplers."""
+
+        def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+            """Does nothing."""
+
+    return Forgetful
