@@ -28,13 +28,18 @@ Made = TypeVar("Made")
 
 
 class Ledger:
-    """A sweep's ledger; it reads anew whenever it is asked, so it sees what was written meanwhile."""
+    """A sweep's ledger; it reads anew whenever it is asked, so it sees what was written meanwhile.
+
+    Attributes:
+        storage: the folder with the tables.
+        parts: the files in it.
+    """
 
     def __init__(self, storage: Storage, *, upgrades: upgrade.Upgrades = upgrade.UPGRADES):
-        """Takes the sweep's folder, the one above `ledger`; nothing is read yet."""
+        """Takes the sweep's folder, the one above `ledger`, and how to read older versions; nothing is read yet."""
         self.storage = storage.child("ledger")
         self._upgrades = upgrades
-        self._parts = Parts(self.storage, upgrades)
+        self.parts = Parts(self.storage, upgrades)
 
     @property
     def exists(self) -> bool:
@@ -54,12 +59,12 @@ class Ledger:
     @property
     def last_seq(self) -> int:
         """Sequence number of the last event, -1 if there is none."""
-        return self._steady(self._parts.last_seq)
+        return self.steady(self.parts.last_seq)
 
     @property
     def last_session(self) -> int:
         """Number of the last session, 0 if there is none."""
-        return max((p.flush.session for parts in self._parts.listing().values() for p in parts), default=0)
+        return max((p.flush.session for parts in self.parts.listing().values() for p in parts), default=0)
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns a table as readers see it: of the rows with equal keys the last one, sorted by `seq`.
@@ -104,25 +109,25 @@ class Ledger:
 
     def damaged(self) -> list[str]:
         """Returns the part files that cannot be read, below the ledger's folder."""
-        return [part.path for part in self._steady(self._damaged)]
+        return [part.path for part in self.steady(self._damaged)]
 
     def quarantine(self) -> list[str]:
         """Puts part files that cannot be read aside, under names that no reader meets, and returns these.
 
         Only for the one who writes to the ledger. If it was the last flush that lost a part so, all of it is left out.
         """
-        return self._parts.put_aside(self._steady(self._damaged), "damaged")
+        return self.parts.put_aside(self.steady(self._damaged), "damaged")
 
     def compact(self) -> None:
         """Makes each table one part in which every key stands once; only for the one who writes to the ledger.
 
         Rows that a later one of the same key replaced move to `superseded/`, where `raw` and `events` still find them.
         """
-        self._steady(lambda _: compaction.compact_all(self._parts, self.schema))
+        self.steady(lambda _: compaction.compact_all(self.parts, self.schema))
 
     def _damaged(self, _: Listing) -> list[Part]:
-        parts = [part for found in self._parts.listing().values() for part in found]
-        read = self.storage.each(lambda part: self._parts.read(part, self.schema), parts)
+        parts = [part for found in self.parts.listing().values() for part in found]
+        read = self.storage.each(lambda part: self.parts.read(part, self.schema), parts)
         return [part for part, rows in zip(parts, read, strict=True) if rows is None]
 
     def _rows(
@@ -151,7 +156,7 @@ class Ledger:
 
         def read(listing: Listing) -> dict[str, pa.Table]:
             return {
-                table: self._parts.rows(
+                table: self.parts.rows(
                     [p for p in listing[table] if superseded or not p.path.startswith(SUPERSEDED)],
                     table,
                     self.schema,
@@ -160,13 +165,16 @@ class Ledger:
                 for table in tables
             }
 
-        return self._steady(read)
+        return self.steady(read)
 
-    def _steady(self, read: Callable[[Listing], Made]) -> Made:
-        """Returns what a function makes of the parts; begins anew where one was put together with others meanwhile."""
+    def steady(self, read: Callable[[Listing], Made]) -> Made:
+        """Returns what a function makes of the parts that count.
+
+        It is called again if one of them was put together with others meanwhile, which it meets as FileNotFoundError.
+        """
         for _ in range(TRIES):
             try:
-                return read(self._parts.whole())
+                return read(self.parts.whole())
             except FileNotFoundError:
                 continue
         raise LedgerError(f"{self.storage.uri} changes faster than it can be read; try again")

@@ -24,7 +24,7 @@ from results.storage import Storage
 SUPERSEDED = "superseded"
 """Folder of the tables' rows that a later row of the same key replaced; `compact` moves them there."""
 
-_NAME = re.compile(r"(?P<kind>[sc])(?P<session>\d{4,})-(?P<number>\d{6,})(-(?P<first>\d+)-(?P<rows>\d+))?\.parquet")
+NAME = re.compile(r"(?P<kind>[sc])(?P<session>\d{4,})-(?P<number>\d{6,})(-(?P<first>\d+)-(?P<rows>\d+))?\.parquet")
 _META = b"ledger"
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Parts:
         found: Listing = {table: [] for table in TABLES}
         for (table, folder), inside in zip(self.folders(), before or [], strict=True):
             for name in inside:
-                if match := _NAME.fullmatch(name):
+                if match := NAME.fullmatch(name):
                     found[table].append(
                         Part(
                             table=table,
@@ -167,6 +167,11 @@ class Parts:
             raise
         except Damage:
             return None
+
+    def columns(self, part: Part) -> list[str]:
+        """Returns the columns of a part that can be read, as they stand in the file; raises as `mark`."""
+        with self.storage.open(part.path) as stream:
+            return pq.ParquetFile(stream).schema_arrow.names
 
     def _mark(self, metadata: pq.FileMetaData) -> Mark:
         mark = json.loads((metadata.metadata or {})[_META])
