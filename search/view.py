@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TextIO
 
+from rich.console import Console
+from rich.live import Live
+
 from search.screen import Glyphs, Screen, glyphs_for, number, summary
 from search.snapshot import Snapshot, ending_text
 from search.state import ENDED, SweepState
@@ -70,6 +73,14 @@ def view_of(
     return PlainView(state, snapshot, stream=out, clock=clock)
 
 
+class _Screenful(Console):
+    """A console that leaves the program alone when nobody reads it any more; Rich's own would end it."""
+
+    def on_broken_pipe(self) -> None:
+        """Goes quiet."""
+        self.quiet = True
+
+
 class LiveView:
     """A screen that is drawn over itself; what others write to stderr appears above it."""
 
@@ -77,11 +88,8 @@ class LiveView:
         self, snapshot: Callable[[], Snapshot], *, stream: TextIO, clock: Callable[[], float] = time.monotonic
     ):
         """Takes what to show where; nothing is drawn yet."""
-        from rich.console import Console
-        from rich.live import Live
-
         self._snapshot, self._clock = snapshot, clock
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._console = _Screenful(file=stream, highlight=False, markup=False, emoji=False)
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop", transient=False
         )
