@@ -51,7 +51,10 @@ class ChoraleTask:
         metrics: what an epoch returns.
         scores: what `score` returns.
         measures: what is told of each sample chorale.
+        how_to_load: lines of Python that load the model from its folder.
     """
+
+    how_to_load = 'import bach, keras\n\nmodel = keras.models.load_model("model.keras")'
 
     def __init__(
         self,
@@ -227,6 +230,10 @@ class ChoraleTask:
             }
             for name, floor in floors.items()
         }
+
+    def next_steps(self, folder: str) -> list[str]:
+        """Returns lines to type that do something with the model in `folder`."""
+        return [f"bach generate --model {folder} --out chorales", f"bach score --model {folder} --data {self._source}"]
 
     def _seen(self, split: Split) -> frozenset[str]:
         """Chorales of the split that stand in train, too; none if all do, for then nothing would be left."""
