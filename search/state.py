@@ -222,7 +222,7 @@ class SweepState:
             "cpu_s": _plain(self.cpu_s),
             "counts": self.counts(),
             "trials": {str(number): self._trial_document(trial) for number, trial in sorted(self.trials.items())},
-            **{table: [_plain(row) for row in self._list(table)] for table in _KEYS},
+            **{table: [_plain(_without_nulls(row)) for row in self._list(table)] for table in _KEYS},
         }
 
     # One method a table.
@@ -384,6 +384,10 @@ def _seconds(value: Any) -> float | None:
 
 def _number(value: Any, missing: float = math.nan) -> float:
     return missing if value is None else float(value)
+
+
+def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,57 @@
+import time
+import urllib.request
+
+import pytest
+
+from search.metrics import Metrics
+from search.snapshot import Limits, take
+from tests.search.event_book import START, Book
+
+
+def shot(book):
+    return take(book.state, Limits(trials=3), now=START.timestamp() + 60, storage="runs/toy", condition="running")
+
+
+def test_without_ray_nothing_happens():
+    Metrics().update(shot(Book()))
+
+
+@pytest.mark.slow
+def test_ray_exports_the_figures_of_a_sweep(monkeypatch):
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config={"metrics_report_interval_ms": 500}
+    )
+    try:
+        book, metrics = Book(), Metrics()
+        book.proposal(0)
+        book.attempt(0, 1)
+        book.epochs(0, 1, [3.0, 2.0])
+        metrics.update(shot(book))
+        book.epochs(0, 1, [1.5, 1.75, 1.25], first=3)
+        metrics.update(shot(book))
+        port = ray.nodes()[0]["MetricsExportPort"]
+        until = time.monotonic() + 60
+        text = ""
+        while time.monotonic() < until and "ray_search_epochs" not in text:
+            time.sleep(0.5)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        figures = {
+            line.partition("{")[0] + tag(line): float(line.split()[-1]) for line in text.splitlines() if "toy" in line
+        }
+        assert figures["ray_search_trials running"] == 1
+        assert figures["ray_search_trials failed"] == 0
+        assert figures["ray_search_best_value loss"] == 1.25
+        assert figures["ray_search_epochs_total"] == 3  # since this session began to be watched
+    finally:
+        ray.shutdown()
+
+
+def tag(line):
+    for name in ("state", "metric"):
+        if f'{name}="' in line:
+            return " " + line.split(f'{name}="')[1].split('"')[0]
+    return ""
