@@ -99,8 +99,12 @@ def text(card: Mapping[str, Any]) -> str:
     lines += ["", "## Configuration", "", "| parameter | value |", "|---|---|"]
     lines += [f"| `{name}` | `{value}` |" for name, value in sorted(card["configuration"].items())]
     if environment:
-        lines += ["", "## Environment", "", *(f"- {name}: {value}" for name, value in environment.items())]
+        lines += ["", "## Environment", "", *(f"- {name}: {_listed(value)}" for name, value in environment.items())]
     return "\n".join([*lines, "", f"`sha256sum -c {SUMS}` checks the files.", ""])
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _number(value: Any) -> str:

@@ -91,7 +91,9 @@ class FinalSummary:
                 f"next of {len(self.contenders)} configurations that were trained anew."
             )
             if count == 1:
-                lines.append("With one training each, a difference this small or larger may be luck.")
+                lines.append(
+                    "With one training each, such a difference may be luck; more seeds would tell (--seeds 3)."
+                )
         if self.failed:
             lines.append(f"{self.failed} final training{'s' * (self.failed > 1)} failed; the table finals says why.")
         return lines
