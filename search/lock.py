@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -227,9 +228,9 @@ class Lock:
         self._storage.write(LOCK_FILE, json.dumps(asdict(own), indent=1).encode())
 
     def _refusal(self, held: Holder) -> SweepError:
-        place = self._storage.uri
+        place = shlex.quote(self._storage.uri)
         return SweepError(
-            f"the sweep in {place} runs already: {held}. `search status {place}` shows how it stands, "
+            f"the sweep in {self._storage.uri} runs already: {held}. `search status {place}` shows how it stands, "
             f"`search stop {place}` ends it in order"
         )
 

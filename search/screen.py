@@ -304,7 +304,7 @@ class Screen:
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int, glyphs: Glyphs) -> list[Text]:
-    """Returns rows as lines of text in columns; numbers are flush right, and columns without room are left out.
+    """Returns rows as lines of text in columns; numbers are flush right; columns without room, or with nothing in them, are left out.
 
     Args:
         names: of the columns; none for rows of one cell that need no heading.
@@ -314,6 +314,8 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int, gl
     """
     if not names:
         return [row[0] for row in rows]
+    told = [i for i in range(len(names)) if any(row[i].plain for row in rows)]
+    names, rows = [names[i] for i in told], [[row[i] for i in told] for row in rows]
     table = [[Text(name, style="dim") for name in names], *rows]
     widths = [max(row[i].cell_len for row in table) for i in range(len(names))]
     lines = []

@@ -1,5 +1,6 @@
 """How a sweep stands, read from its folder: while it runs elsewhere, after it ended, and after its driver died."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -70,7 +71,7 @@ def read(
     seen = now()
     judged = condition(state, limits, alive=alive, left_lock=driver is not None)
     shot = take(state, limits, now=seen, storage=storage.uri, condition=judged)
-    return Status(snapshot=shot, driver=driver, advice=_advice(shot, driver, storage.uri))
+    return Status(snapshot=shot, driver=driver, advice=_advice(shot, driver, shlex.quote(storage.uri)))
 
 
 def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool) -> Condition:
