@@ -96,6 +96,7 @@ class Conductor:
         state: what the sweep has come to.
         stopping: nothing more is handed out, and what runs is asked to save and return.
         budget: what may be used, and what is.
+        listeners: called with the table and the row of each new event, once the state has it.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Conductor:
         """
         self.spec, self.schema, self.state = spec, schema, SweepState(schema)
         self.stopping = False
+        self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
         self.concurrency = concurrency
         self._writer, self._session = writer, session
         self._searcher, self._scheduler = searcher, scheduler
@@ -479,6 +481,8 @@ class Conductor:
         row = {**row, "seq": seq, "session": self._session}
         self._num_buffered += 1
         self.state.apply(table, row)
+        for listener in self.listeners:
+            listener(table, row)
         return self._learn(table, row, replayed=False)
 
     def _learn(self, table: str, row: Mapping[str, Any], *, replayed: bool) -> list[Decision]:

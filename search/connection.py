@@ -29,10 +29,9 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
         SweepError: there is no cluster at the address, or Ray cannot be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None and os.environ["RAY_AUTH_MODE"] == "token":
-        _make_token()
+    if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        _make_token()  # where there is one, Ray asks for it
     import ray
 
     options: dict[str, Any] = {

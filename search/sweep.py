@@ -10,27 +10,32 @@ import contextlib
 import dataclasses
 import json
 import logging
+import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from results.ledger import Ledger, Writer
-from results.schema import SweepSchema
+from results.schema import Parameter, SweepSchema
 from results.storage import Storage
 from search import environment, sweep_file
 from search.conductor import Conductor, FirstPoint
 from search.connection import connected
+from search.crews import OnRay
 from search.errors import SpecError, SweepError, TaskError
+from search.final_job import FinalJob
+from search.final_summary import FinalSummary
 from search.lock import Lock
 from search.retention import Retention
 from search.scheduler import Scheduler, SchedulerSettings, create
 from search.searcher import Searcher
 from search.space import Space
 from search.spec import SweepSpec
+from search.state import SweepState
 from search.task import declared, goals, load_task
 from search.trial import STOP_FILE
 
@@ -72,7 +77,7 @@ def prepare(spec: SweepSpec) -> Prepared:
     space = Space.explore(task.space).narrowed(spec.space)
     schema = SweepSchema(
         sweep=spec.name,
-        parameters=space.parameters(),
+        parameters={name: Parameter(kind) for name, kind in space.kinds.items()},
         metrics=metrics,
         scores=declared(spec.task, task, "scores"),
         measures=declared(spec.task, task, "measures"),
@@ -94,7 +99,7 @@ def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
             values |= named[point.preset]
         values |= point.values
         origin = "point" if point.preset is None else f"point:{point.preset}"
-        yield FirstPoint(values=space.complete(values), origin=origin)
+        yield FirstPoint(values=space.point(values), origin=origin)
 
 
 def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
@@ -132,8 +137,6 @@ def make_searcher(prepared: Prepared) -> Searcher:
 
 
 def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> None:
-    from search.state import SweepState
-
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SpecError(f"warm_start: there is no sweep at {storage.uri}; give the folder of one, such as runs/laptop")
@@ -227,20 +230,99 @@ class Ending:
 
     Attributes:
         finished: the sweep is over: all its trials have ended, or a budget is used up.
-        why: in words, if it is over before all trials were run or was stopped; "" otherwise.
-        session: its number.
-        conductor: with the state it came to.
+        why: in words, if it ended before all its trials had; "" otherwise.
+        state: what it came to.
+        storage: where it lies.
+        final: what the final job came to; None if there was none.
     """
 
     finished: bool
     why: str
-    session: int
-    conductor: Conductor
+    state: SweepState
     storage: Storage
+    final: FinalSummary | None = None
 
 
-Watch = Callable[[Conductor], None]
-"""Called a few times a second with the running sweep."""
+class Watcher(Protocol):
+    """What is told how a sweep goes; `search.view` has those for terminals."""
+
+    def event(self, table: str, row: Mapping[str, Any]) -> None:
+        """Takes in an event, after the state has."""
+        ...
+
+    def tick(self) -> None:
+        """Called a few times a second."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Takes in what a person at the terminal should know."""
+        ...
+
+
+class Quiet:
+    """A watcher that only logs."""
+
+    def event(self, table: str, row: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def tick(self) -> None:
+        """Does nothing."""
+
+    def note(self, text: str) -> None:
+        """Logs it."""
+        _log.info(text)
+
+
+Watch = Callable[[Conductor], contextlib.AbstractContextManager[Watcher]]
+"""Makes what watches a sweep, for the time that it runs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """A sweep taken up by this process, which alone may write to it.
+
+    Attributes:
+        number: counts from 1.
+        conductor: at the point that the sweep had come to.
+    """
+
+    number: int
+    prepared: Prepared
+    storage: Storage
+    conductor: Conductor
+    writer: Writer
+
+
+@contextlib.contextmanager
+def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
+    """Takes up a sweep, or begins it, for the length of a `with`; the ledger is put in order at its end.
+
+    Args:
+        prepared: from `prepare`.
+        command: what the user typed, for the record.
+
+    Raises:
+        SweepError: it runs elsewhere.
+        ResultsError: its ledger or its storage do not serve.
+    """
+    spec = prepared.spec
+    storage = folder_of(spec)
+    ledger = Ledger(storage)
+    with Lock(storage):
+        storage.remove(STOP_FILE)
+        for part in ledger.quarantine():
+            _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
+        document = sweep_file.document(spec)
+        storage.write(SPEC_FILE, (json.dumps(document, indent=1) + "\n").encode())
+        number = ledger.last_session + 1
+        writer = Writer(storage, prepared.schema, session=number, next_seq=ledger.last_seq + 1)
+        conductor = make_conductor(prepared, writer, session=number, concurrency=max(1, spec.concurrency))
+        conductor.replay(ledger.events())
+        row = environment.session_row(spec, document, prepared.task, session=number, command=command)
+        conductor.note("sessions", row)
+        conductor.flush(patiently=False)
+        yield Session(number=number, prepared=prepared, storage=storage, conductor=conductor, writer=writer)
+        ledger.compact()
 
 
 def run(
@@ -248,71 +330,98 @@ def run(
     *,
     go_on: bool = False,
     extend: bool = False,
+    final: bool = True,
     command: str = "search run",
     address: str | None = None,
     dashboard: bool = True,
     watch: Watch | None = None,
-    say: Callable[[str], None] = _log.info,
 ) -> Ending:
-    """Runs a sweep until it is over or is stopped.
+    """Runs a sweep until it is over or is stopped, and then its final job.
 
     Args:
         spec: what it is asked to do.
         go_on: take up the sweep of this name if it has begun; otherwise that is refused.
         extend: go on beyond its end: trials that completed fewer epochs than there are now go on too.
+        final: whether to run the final job, if the sweep asks for one.
         command: what the user typed, for the record.
         address: of a Ray cluster; None starts one on this machine.
         dashboard: whether to start Ray's dashboard with it.
         watch: see `Watch`.
-        say: told what a person at the terminal should know.
 
     Raises:
         CallerError: nothing was started.
         SweepAborted: it had to end; what the ledger has stays.
     """
-    from search import tune
-
     prepared = prepare(spec)
-    storage = folder_of(spec)
-    ledger = Ledger(storage)
-    _check_begun(storage, ledger, prepared, go_on=go_on or extend, extend=extend)
-    with Lock(storage):
-        storage.remove(STOP_FILE)
-        for part in ledger.quarantine():
-            _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
-        document = sweep_file.document(spec)
-        storage.write(SPEC_FILE, (json.dumps(document, indent=1) + "\n").encode())
-        session = ledger.last_session + 1
-        writer = Writer(storage, prepared.schema, session=session, next_seq=ledger.last_seq + 1)
-        conductor = make_conductor(prepared, writer, session=session, concurrency=max(1, spec.concurrency))
-        conductor.replay(ledger.events())
+    _check_begun(prepared, go_on=go_on or extend, extend=extend)
+    with session(prepared, command=command) as taken:
+        conductor = taken.conductor
         if extend:
             conductor.extend()
-        conductor.note(
-            "sessions", environment.session_row(spec, document, prepared.task, session=session, command=command)
-        )
-        conductor.flush(patiently=False)
-        if not conductor.is_finished():
-            with connected(spec, address=address, dashboard=dashboard) as url:
+        summary = None
+        with connected(spec, address=address, dashboard=dashboard) as url:
+            with (watch or _unwatched)(conductor) as watcher:
+                conductor.listeners.append(watcher.event)
                 if url:
-                    say(f"dashboard: http://{url}")
-                if not spec.concurrency:
-                    conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
-                with _interruptible(conductor, storage, say):
-                    tune.run(
-                        conductor,
-                        storage=storage,
-                        worker=_worker(spec, storage),
-                        on_beat=_Beat(conductor, storage, watch),
-                    )
-        conductor.close()
-        Retention(storage, spec.checkpoints).apply(conductor.state)
-        why = conductor.budget.spent() or ("stopped" if conductor.stopping else "")
-        ledger.compact()
-    return Ending(finished=not conductor.stopping, why=why, session=session, conductor=conductor, storage=storage)
+                    watcher.note(f"dashboard: http://{url}")
+                _run_trials(taken, watcher)
+            conductor.close()
+            Retention(taken.storage, spec.checkpoints).apply(conductor.state)
+            if final and spec.final.models and not conductor.stopping and conductor.state.ranked():
+                summary = run_final(taken, command=command)
+        why = "stopped" if conductor.stopping else conductor.budget.spent() or ""
+    return Ending(finished=not conductor.stopping, why=why, state=conductor.state, storage=taken.storage, final=summary)
 
 
-def _check_begun(storage: Storage, ledger: Ledger, prepared: Prepared, *, go_on: bool, extend: bool) -> None:
+def _run_trials(taken: Session, watcher: Watcher) -> None:
+    from search import tune
+
+    conductor, spec = taken.conductor, taken.prepared.spec
+    if conductor.is_finished():
+        return
+    if not spec.concurrency:
+        conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
+    with _interruptible(conductor, taken.storage, watcher.note):
+        tune.run(
+            conductor,
+            storage=taken.storage,
+            worker=worker_options(spec, taken.storage),
+            on_beat=_Beat(conductor, taken.storage, watcher),
+        )
+
+
+def run_final(taken: Session, *, command: str, **told: Any) -> FinalSummary:
+    """Runs a sweep's final job on the Ray cluster that this process is connected to; see `search.final.FinalJob`."""
+    spec = taken.prepared.spec
+    job = FinalJob(
+        spec=spec,
+        state=taken.conductor.state,
+        writer=taken.writer,
+        storage=taken.storage,
+        task=taken.prepared.task,
+        crew=OnRay(cpus=spec.resources.cpus, gpus=spec.resources.gpus, retries=spec.resources.retries),
+        command=command,
+        environment={
+            "python": platform.python_version(),
+            "packages": environment.versions(),
+            "commit": environment.commit(),
+            "backend": spec.backend,
+        },
+        **told,
+    )
+    summary = job.run()
+    taken.conductor.flush(patiently=False)
+    return summary
+
+
+@contextlib.contextmanager
+def _unwatched(conductor: Conductor) -> Iterator[Watcher]:
+    yield Quiet()
+
+
+def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
+    storage = folder_of(prepared.spec)
+    ledger = Ledger(storage)
     if not storage.exists(SPEC_FILE):
         if extend:
             raise SweepError(f"no sweep at {storage.uri} to extend; `search run FILE` begins one")
@@ -331,7 +440,8 @@ def _check_begun(storage: Storage, ledger: Ledger, prepared: Prepared, *, go_on:
         )
 
 
-def _worker(spec: SweepSpec, storage: Storage) -> dict[str, Any]:
+def worker_options(spec: SweepSpec, storage: Storage) -> dict[str, Any]:
+    """Returns what `search.trial.Worker` is made with for this sweep."""
     return {
         "storage": str(Path(storage.uri).absolute()) if storage.is_local else storage.uri,
         "task": spec.task,
@@ -344,8 +454,8 @@ def _worker(spec: SweepSpec, storage: Storage) -> dict[str, Any]:
 class _Beat:
     """What is due now and then while a sweep runs, beside the conductor's own."""
 
-    def __init__(self, conductor: Conductor, storage: Storage, watch: Watch | None):
-        self._conductor, self._storage, self._watch = conductor, storage, watch
+    def __init__(self, conductor: Conductor, storage: Storage, watcher: Watcher):
+        self._conductor, self._storage, self._watcher = conductor, storage, watcher
         self._retention = Retention(storage, conductor.spec.checkpoints)
         self._polled = self._retained = time.monotonic()
 
@@ -359,8 +469,7 @@ class _Beat:
             self._retained = now
             self._conductor.flush()
             self._retention.apply(self._conductor.state)
-        if self._watch is not None:
-            self._watch(self._conductor)
+        self._watcher.tick()
 
 
 @contextlib.contextmanager

@@ -90,7 +90,6 @@ class Worker:
         """Lets go of the attempt and of all that it held."""
         faulthandler.cancel_dump_traceback_later()
         self._attempt, self._run, self._history = None, None, []
-        gc.collect()
 
     def close(self) -> None:
         """Removes what the process wrote outside the sweep's folder."""
@@ -138,9 +137,8 @@ class Worker:
         self._checkpoints = Checkpoints(
             self._storage, attempt.trial, identity(self._task_path, self._options, attempt.values, attempt.seed)
         )
-        if attempt.cause == "first":
-            self._checkpoints.clear()  # of a session that died before it could write down that it had begun this trial
-        elif hasattr(run, "restore"):
+        if hasattr(run, "restore"):
+            # Also a first attempt may find one: of a session that died before it could write down that it had begun.
             found = self._checkpoints.fetch(self._scratch / "restored")
             if found is not None:
                 run.restore(self._scratch / "restored")
@@ -299,7 +297,7 @@ def _forget_the_one_before() -> None:
     keras = sys.modules.get("keras")
     if keras is not None:
         keras.utils.clear_session()
-    gc.collect()
+        gc.collect()  # models hold their memory in cycles; without one, Python sees to its own in time
 
 
 def _seed(seed: int) -> None:

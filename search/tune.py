@@ -55,7 +55,7 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Runs the next epochs."""
-        return {"progress": self._worker.step().document()}
+        return {"progress": [self._worker.step().document()]}  # in a list, which Tune does not take apart
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Saves nothing: the worker writes its own checkpoints."""
@@ -155,7 +155,7 @@ class _Link:
     def told(self, trial: Any, result: dict) -> bool:
         attempt = self._attempts[trial.trial_id]
         try:
-            return self._conductor.report(attempt.trial, attempt.attempt, Progress.of(result["progress"]))
+            return self._conductor.report(attempt.trial, attempt.attempt, Progress.of(result["progress"][0]))
         except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
             self.failure = self.failure or error
             return False

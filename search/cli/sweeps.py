@@ -93,18 +93,25 @@ def extend(terminal: Terminal, sweep: str, **options: Any) -> None:
 @pass_terminal
 def stop(terminal: Terminal, sweep: str, wait: bool) -> None:
     """Asks a running SWEEP (name, folder or URI) to finish its epochs, save and end."""
-    from search.lock import held_by
+    from search.lock import holder, is_alive
     from search.sweep import find, request_stop
 
     storage = find(sweep)
-    if held_by(storage) is None:
+
+    def runs() -> bool:
+        held = holder(storage)
+        return held is not None and is_alive(storage, held)
+
+    if not runs():
         terminal.out(f"{sweep} does not run.")
         return
     request_stop(storage)
-    while wait and held_by(storage) is not None:
+    while wait and runs():
         terminal.status(f"{sweep} finishes its epochs and saves")
         time.sleep(0.5)
-    terminal.out(f"{sweep} has ended; `search resume {sweep}` goes on with it." if wait else f"{sweep} was asked to end.")
+    terminal.out(
+        f"{sweep} has ended; `search resume {sweep}` goes on with it." if wait else f"{sweep} was asked to end."
+    )
 
 
 def _changed(spec: "SweepSpec", options: dict[str, Any], names: tuple[str, ...]) -> "SweepSpec":

@@ -108,10 +108,19 @@ def test_a_task_that_cannot_save_starts_over(worker):
     assert [row["epoch"] for progress in again for row in progress.epochs] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_first_attempt_takes_nothing_of_what_a_dead_session_left(worker):
+def test_a_first_attempt_goes_on_where_a_session_died_that_could_not_write_down_that_it_had_begun(worker):
+    one = worker()
+    one.begin(attempt())
+    one.step()
+    told = run(one)
+    assert told[0].facts["from_epoch"] == 2
+    assert [row["epoch"] for progress in told for row in progress.epochs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_another_configuration_is_left_alone(worker):
     one = worker()
     run(one)
-    first, *_ = run(one)
+    first, *_ = run(one, values={"rate": 1e-3, "kind": "plain"})
     assert first.facts["from_epoch"] == 0
 
 
@@ -187,7 +196,7 @@ def test_a_worker_that_has_grown_too_large_is_not_used_again(worker):
 def test_a_trial_does_not_depend_on_the_trials_before_it(worker):
     fresh, used = worker(), worker()
     run(used, trial=1, seed=77)
-    alike = [run(one, trial=2)[-1].epochs[-1]["metrics"] for one in (fresh, used)]
+    alike = [run(one, trial=number)[-1].epochs[-1]["metrics"] for number, one in ((2, fresh), (3, used))]
     assert alike[0] == alike[1]
 
 
@@ -199,9 +208,9 @@ def test_a_task_may_print_but_not_fill_the_disk(worker, capfd):
 
 def test_a_task_that_hangs_is_ended_from_outside_python(tmp_path):
     code = f"""
-import sys; sys.path.insert(0, {str(FAKES.parent)!r})
+import sys; sys.path.insert(0, {str(FAKES.parent.parent.parent)!r})
 import time
-from test_trial import attempt
+from tests.search.test_trial import attempt
 from search.trial import Worker
 worker = Worker(storage={str(tmp_path)!r}, task="{FAKES}:Broken", options={{"how": "hang"}}, memory_limit_mb=None)
 worker.begin(attempt(time_limit_s=0.3))
