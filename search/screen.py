@@ -304,10 +304,10 @@ class Screen:
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int, glyphs: Glyphs) -> list[Text]:
-    """Returns rows as lines of text in columns; numbers are flush right; columns without room, or with nothing in them, are left out.
+    """Returns rows as lines of text in columns; those without room, or with nothing in them, are left out.
 
     Args:
-        names: of the columns; none for rows of one cell that need no heading.
+        names: of the columns, which are flush right unless `FLUSH_LEFT` has them; none for rows of one cell that need no heading.
         rows: cells.
         width: of the terminal.
         glyphs: what can be shown.

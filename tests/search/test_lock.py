@@ -79,8 +79,8 @@ def test_the_second_driver_is_told_where_the_first_runs(storage):
         with pytest.raises(SweepError) as refused, Lock(storage):
             pass
         assert f"process {process.pid} on " in str(refused.value)
-        assert f"search status {storage.uri}" in str(refused.value)
-        assert f"search stop {storage.uri}" in str(refused.value)
+        assert f"search status '{storage.uri}'" in str(refused.value)
+        assert f"search stop '{storage.uri}'" in str(refused.value)
     with Lock(storage):  # the first has given it back
         pass
 
