@@ -264,10 +264,10 @@ def audit(ledger: Ledger, *, top_share: float = 0.1) -> Audit:
 
 def share(count: int, of: int) -> Share:
     """Returns a share with Wilson's 95 % interval."""
-    from scipy.stats import binomtest
-
     if of == 0:
         return Share(count=0, of=0, low=0.0, high=1.0)
+    from scipy.stats import binomtest
+
     interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
     return Share(count=count, of=of, low=float(interval.low), high=float(interval.high))
 
@@ -282,12 +282,12 @@ def rank_correlation(epoch: int, among: str, pairs: Sequence[tuple[float, float]
         among: which trials these are.
         pairs: value at the rung, final value.
     """
-    from scipy.stats import spearmanr
-
     pairs = [pair for pair in pairs if all(math.isfinite(value) for value in pair)]
     num = len(pairs)
     rho: float | None = None
     if num >= 3 and all(len({pair[side] for pair in pairs}) > 1 for side in (0, 1)):
+        from scipy.stats import spearmanr
+
         rho = float(spearmanr([pair[0] for pair in pairs], [pair[1] for pair in pairs])[0])
     low = high = None
     if rho is not None and num >= 5:

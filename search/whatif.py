@@ -120,6 +120,7 @@ class WhatIf:
         epochs_again: that it trained once more after a loss.
         train_s: seconds in the epochs that count.
         best: the best value that is recorded.
+        completed, stopped, failed: recorded trials by how they ended; the rest is unfinished.
         outcomes: one an order.
     """
 
@@ -135,6 +136,9 @@ class WhatIf:
     epochs_again: int
     train_s: float
     best: float
+    completed: int
+    stopped: int
+    failed: int
     outcomes: tuple[Outcome, ...]
 
     @property
@@ -155,9 +159,9 @@ class WhatIf:
             ("training", self.train_s, [o.train_s for o in self.outcomes]),
             (f"elapsed, {self.workers} at a time", None, [o.elapsed_s for o in self.outcomes]),
             (f"best {self.metric}", self.best, [o.best for o in self.outcomes]),
-            ("completed", None, [o.completed for o in self.outcomes]),
-            ("stopped", None, [o.stopped for o in self.outcomes]),
-            ("failed", None, [o.failed for o in self.outcomes]),
+            ("completed", self.completed, [o.completed for o in self.outcomes]),
+            ("stopped", self.stopped, [o.stopped for o in self.outcomes]),
+            ("failed", self.failed, [o.failed for o in self.outcomes]),
             ("censored: more was asked than is known", None, [o.censored for o in self.outcomes]),
             ("stopped, outcome known", None, [o.judged_stops for o in self.outcomes]),
             (f"stopped wrongly, of {self.num_good} good", None, [len(o.wrong_stops) for o in self.outcomes]),
@@ -214,6 +218,7 @@ def what_if(ledger: Ledger, question: Question | None = None) -> WhatIf:
     cut = [_cut(recording, max_epochs) for recording in recordings.trials]
     known = [r for r in cut if _known(r, max_epochs)]
     good = _good(known, question.top_share)
+    states = Counter(recording.state for recording in recordings.trials)
     return WhatIf(
         sweep=recordings.sweep,
         metric=recordings.metric,
@@ -227,6 +232,9 @@ def what_if(ledger: Ledger, question: Question | None = None) -> WhatIf:
         epochs_again=recordings.num_epochs - sum(len(r.curve.losses) for r in recordings.trials),
         train_s=recordings.train_s,
         best=recordings.shown(recordings.best),
+        completed=states["completed"],
+        stopped=states["stopped"],
+        failed=states["failed"],
         outcomes=tuple(
             _outcome(name, order, recordings, settings, question.workers, good)
             for name, order in _orders(cut, question)

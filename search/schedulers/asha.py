@@ -119,6 +119,7 @@ class Halving(Members):
         rungs = [
             {"bracket": bracket, "rung": index, **self._rungs[bracket, index].document()}
             for bracket, index in sorted(self._rungs)
+            if self._rungs[bracket, index] != Rung()
         ]
         return super().state() | {"rungs": rungs}
 

@@ -54,7 +54,7 @@ class Hyperband(Pausing):
                 full = len(self.in_bracket[bracket]) >= self.sizes[self.skipped(bracket)]
                 if not (full or self.closed) or self.coming(bracket, at):
                     return
-                rung.settled = bool(rung.losses.values or rung.missing)
+                rung.settled = len(rung.losses) > 0
             missing = len(rung.missing)
             num_best = max(1, self.settings.num_best(len(rung.losses) + missing))
             for trial in self.waiting(bracket, at):

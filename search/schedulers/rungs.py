@@ -24,6 +24,11 @@ class Ranking:
     def __len__(self) -> int:
         return len(self._sorted)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranking) and self._sorted == other._sorted
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
     def __iter__(self) -> Iterator[int]:
         """Goes over the trials, the best first."""
         return iter([trial for _, trial in self._sorted])
