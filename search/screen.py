@@ -307,7 +307,7 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int, gl
     """Returns rows as lines of text in columns; those without room, or with nothing in them, are left out.
 
     Args:
-        names: of the columns, which are flush right unless `FLUSH_LEFT` has them; none for rows of one cell that need no heading.
+        names: of the columns, flush right unless `FLUSH_LEFT` has them; none for rows of one cell without heading.
         rows: cells.
         width: of the terminal.
         glyphs: what can be shown.
