@@ -230,6 +230,8 @@ class Bucket:
                 self.files.delete_dir(info.path)
 
     def rename(self, path: str, new: str) -> None:
+        if not self.exists(path):
+            raise FileNotFoundError(path)
         self.files.move(self._at(path), self._at(new))
 
     def each(self, function: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:

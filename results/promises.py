@@ -26,7 +26,7 @@ VERDICTS = ("continue", "stop", "pause", "promote")
 REASONS = {
     "failed": (
         *("error", "non_finite", "no_metric", "time_limit", "out_of_memory", "memory_limit", "worker_died"),
-        *("node_lost", "build", "exit"),
+        *("node_lost", "driver_lost", "build", "exit"),
     ),
     "stopped": ("scheduler", "budget", "user"),
 }
@@ -111,7 +111,7 @@ def epochs_follow(view: "View", finder: "Finder") -> None:
 
 
 def over_is_over(view: "View", finder: "Finder") -> None:
-    """Nothing happens to a trial after its end, unless another attempt begins; only extensions and new starts do that."""
+    """Nothing happens to a trial after its end, unless an extension begins another attempt."""
     begun = _grouped({(row["trial"], row["seq"]): row for row in view.rows("attempts")})
     ends: dict[int, list[int]] = {}
     for row in view.rows("trials"):
@@ -223,20 +223,19 @@ def all_accounted_for(view: "View", finder: "Finder") -> None:
     ends = {(row["trial"], row["attempt"]): row for row in view.rows("attempt_ends")}
     for trial, attempt in last.items():
         end, row = ends.get((trial, attempt["attempt"])), states.get(trial)
-        if end is None or end["outcome"] not in ("completed", "stopped"):
+        by_itself = end is not None and end["outcome"] == "completed"
+        if end is None or not (by_itself or (end["outcome"] == "stopped" and end["reason_kind"] == "scheduler")):
             continue
         if row is None or row["seq"] < attempt["seq"]:
             finder.row("no row in trials", "attempt_ends", end, f"{end['outcome']}, but the trial has no row in trials")
         elif row["state"] != end["outcome"]:
             what = f"is {row['state']}, but its last attempt was {end['outcome']}"
             finder.row("ended otherwise", "trials", row, what)
-    # A trial is left unfinished, or a model trained again, only when the search has ended.
-    session = max((row["session"] for row in view.rows("sessions")), default=0)
-    over = [row["seq"] for row in view.rows("finals")]
-    over += [row["seq"] for row in states.values() if row["state"] == "unfinished" and row["session"] == session]
-    if over:
+    # Trials are written down as unfinished when the sweep ends, all together.
+    over = max((row["seq"] for row in view.rows("trials") if row["state"] == "unfinished"), default=-1)
+    if all(row["seq"] < over for row in view.rows("attempts")):
         for row in view.latest_rows("proposals"):
-            if row["trial"] not in states and row["seq"] < max(over):
+            if row["trial"] not in states and row["seq"] < over:
                 finder.row(
                     "no row in trials", "proposals", row, "the sweep has ended, but the trial has no row in trials"
                 )
@@ -269,7 +268,8 @@ def finals_hold(view: "View", finder: "Finder") -> None:
 
 
 ALL: tuple[Promise, ...] = (
-    words, said_once, belong, epochs_follow, over_is_over, decisions_hold, trials_sum_up, all_accounted_for, finals_hold,
+    words, said_once, belong, epochs_follow, over_is_over, decisions_hold, trials_sum_up, all_accounted_for,
+    finals_hold,
 )  # fmt: skip
 
 

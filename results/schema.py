@@ -85,7 +85,7 @@ class Measure:
         """Returns a measure from one, from a tuple (unit, meaning[, goal]), or from its unit alone."""
         if isinstance(value, Measure):
             return value
-        parts = (value,) if isinstance(value, str) else tuple(value)
+        parts = tuple(value) if isinstance(value, tuple | list) else (value,)
         if not 1 <= len(parts) <= 3 or not all(isinstance(part, str) for part in parts[:2]):
             raise SchemaError(f"a measure is Measure(unit, meaning), a tuple of these or a unit, not {value!r}")
         return cls(*cast("tuple[Any, ...]", parts))
@@ -122,8 +122,8 @@ _ORIGIN = Column("origin", TEXT, "", "who proposed it: searcher, point, or point
 _SEED = Column("seed", LONG, "", "seed of the training")
 _REASON_KIND = Column(
     "reason_kind", TEXT, "",
-    "failed: error, non_finite, no_metric, time_limit, out_of_memory, memory_limit, worker_died, node_lost, build or "
-    "exit; stopped: scheduler, budget or user; otherwise empty",
+    "failed: error, non_finite, no_metric, time_limit, out_of_memory, memory_limit, worker_died, node_lost, "
+    "driver_lost, build or exit; stopped: scheduler, budget or user; otherwise empty",
 )  # fmt: skip
 _REASON = Column("reason", TEXT, "", "why it ended so, in a sentence")
 _DETAIL = Column("detail", TEXT, "", "the traceback, if there was one")

@@ -73,11 +73,12 @@ class Storage:
             self._place, self._options = Folder(Path(self._root)), ""
             self.uri = self._root
             return
-        path, _, options = rest.partition("?")
+        # The last question mark, for one may stand in a path; see `uri` below.
+        path, mark, options = rest.rpartition("?") if "?" in rest else (rest, "", "")
         self._root = "/".join(part for part in path.split("/") if part)
         if not self._root or "\0" in text:
             raise StorageError(f"storage {text!r} names no bucket; {scheme}://bucket/path was expected")
-        self._service, self._options = scheme, f"?{options}" if options else ""
+        self._service, self._options = scheme, f"?{options}" if mark else ""
         self._place = Bucket(scheme, self._root, self._options)
         self.uri = f"{scheme}://{self._root}{self._options}"
 
@@ -99,7 +100,9 @@ class Storage:
     def child(self, *parts: str) -> "Storage":
         """Returns a folder below this one."""
         path = self._checked("/".join(parts))
-        return Storage(Path(self._root, path) if self.is_local else self._place.where(path) + self._options)
+        if self.is_local:
+            return Storage(Path(self._root, path))
+        return Storage(self._place.where(path) + (self._options or "?" * ("?" in path)))
 
     def where(self, path: str = "") -> str:
         """Returns the address of what lies at `path`, for people to read."""

@@ -39,6 +39,7 @@ class Writer:
         session: int,
         next_seq: int,
         upgrades: upgrade.Upgrades = upgrade.UPGRADES,
+        compact_every: int = COMPACT_EVERY,
     ):
         """Begins a session: makes the ledger if there is none, and puts aside what a writer that died left torn.
 
@@ -48,6 +49,7 @@ class Writer:
             session: from 1; greater than all before, `Ledger.last_session + 1`.
             next_seq: `Ledger.last_seq + 1`.
             upgrades: how to read ledgers of older versions.
+            compact_every: flushes after which it puts its parts together.
 
         Raises:
             LedgerError: the ledger has another schema, or its events do not end before `next_seq`.
@@ -56,7 +58,7 @@ class Writer:
         self._storage = storage.child("ledger")
         self._schema, self._session, self.next_seq = schema, session, next_seq
         self._parts = Parts(self._storage, upgrades)
-        self._flush = Flush(session, 0)
+        self._flush, self._compact_every = Flush(session, 0), compact_every
         self._arrow = {table: schema.arrow(table) for table in TABLES}
         taken = {column.name for column in COMMON} - {"time"}
         self._checks = {
@@ -90,9 +92,7 @@ class Writer:
         listing = {table: [part for part in found if part not in torn] for table, found in listing.items()}
         newest = max((part.flush.session for found in listing.values() for part in found), default=0)
         if self._session <= newest:
-            raise LedgerError(
-                f"session {self._session} of {self._storage.uri} is over; session {newest + 1} would be next"
-            )
+            raise LedgerError(f"session {self._session} of {self._storage.uri} is over; the next is {newest + 1}")
         last = self._parts.last_seq(listing)
         if self.next_seq != last + 1:
             raise LedgerError(
@@ -167,7 +167,7 @@ class Writer:
             self._fresh[table].append((part, rows))
             self._waiting[table] = []
         self._flush = Flush(self._session, self._flush.number + 1)
-        if self._flush.number % COMPACT_EVERY == 0:
+        if self._flush.number % self._compact_every == 0:
             self._merge()
 
     def _merge(self) -> None:
