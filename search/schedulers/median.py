@@ -6,6 +6,7 @@ Source: Golovin et al., Google Vizier: A Service for Black-Box Optimization, KDD
 
 import math
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from search.scheduler import Decision, SchedulerSettings
@@ -51,7 +52,7 @@ class Median(Members):
         num_values = len(others)
         if own is not None:
             others.put(trial, own)
-        best = min(at for e, at in self._curves[trial].items() if e <= epoch)
+        best = min(_until(self._curves[trial], epoch))
         fails = cutoff is not None and best > cutoff
         audited = member.audited_at is not None and epoch >= member.audited_at
         if fails and not audited and (self.settings.audits(trial) or member.audited_at is not None):
@@ -74,10 +75,8 @@ class Median(Members):
         """Brings the running averages of a trial up to date, from an epoch on."""
         curve, member = self._curves[trial], self.members[trial]
         for epoch in [changed, *(e for e in curve if e > changed)]:
-            known = [value for e, value in curve.items() if e <= epoch]
-            mean = math.fsum(value / len(known) for value in known) if epoch in curve else math.nan
-            if member.counts_at(epoch) and math.isfinite(mean):
-                self._averages[epoch].put(trial, mean)
+            if epoch in curve and member.counts_at(epoch):
+                self._averages[epoch].put(trial, _mean(_until(curve, epoch)))
             else:
                 self._averages[epoch].drop(trial)
 
@@ -89,3 +88,17 @@ class Median(Members):
         }
         averages = {str(epoch): self._averages[epoch].document() for epoch in sorted(self._averages)}
         return super().state() | {"curves": curves, "averages": averages}
+
+
+def _until(curve: Mapping[int, float], epoch: int) -> Collection[float]:
+    """Returns the losses up to an epoch."""
+    if max(curve) <= epoch:
+        return curve.values()
+    return [value for at, value in curve.items() if at <= epoch]
+
+
+def _mean(values: Collection[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # the sum is too large for a number, the mean is not
+        return math.fsum(value / len(values) for value in values)
