@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from search.coordinates import Coordinates
-from search.errors import SpaceError, SpecError, did_you_mean
+from search.errors import SpaceError, SpecError
 from search.parameters import Parameter
 from search.space import Space, single
 from search.spec import SearcherSettings
@@ -56,7 +56,7 @@ class Searcher:
             several objectives, and for other kinds, a stopped trial counts with the values that it had.
 
     Raises:
-        SpecError: a kind that is unknown, lacks a package, or cannot have so many objectives.
+        SpecError: a kind that lacks a package, or cannot have so many objectives.
     """
 
     def __init__(
@@ -69,8 +69,6 @@ class Searcher:
         telling: Telling = DEFAULT_TELLING,
     ):
         kind = settings.kind
-        if kind not in NEEDS:
-            raise SpecError(f"searcher: unknown kind {kind!r}{did_you_mean(kind, NEEDS)}")
         if missing := missing_packages(kind):
             raise SpecError(
                 f"searcher {kind!r} needs the package {' and '.join(map(repr, missing))}, which is not installed; "

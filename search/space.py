@@ -19,8 +19,10 @@ from search.parameters import SCALES, Fixed, Options, Parameter, ParameterKind, 
 Declare = Callable[[Any], Any]
 """What a task gives: asks `hp` for all that may vary; what it returns does not matter."""
 
-MAX_RUNS = 1000
-"""So often is a task's function run, at most, to find all of its parameters."""
+MAX_SCOPES = 500
+"""So many conditional scopes are entered, at most, to find all parameters."""
+DRAWS = 12
+"""So many points are drawn at random to find more."""
 
 
 class Space:
@@ -54,9 +56,9 @@ class Space:
     def explore(cls, declare: Declare) -> "Space":
         """Returns the space that a function of `hp` declares.
 
-        The function is run with every conditional scope entered in turn, with each option of every choice, with whole
-        numbers at both ends, and at some points drawn at random (the same ones every time): so parameters
-        are found that only a Python `if` or a loop brings about.
+        The function is run within every conditional scope in turn, so often that each choice has had each option and
+        each whole number both ends, and at some points drawn at random (the same ones every time): so parameters are
+        found that only a Python `if` or a loop brings about.
 
         Raises:
             TaskError: the function raises.
@@ -185,60 +187,69 @@ def single(parameter: Parameter) -> bool:
 
 
 class _Exploration:
-    """Finds all declarations of a function."""
+    """Finds all declarations of a function, in few runs: building layers, as some functions do, takes its time."""
 
     def __init__(self, declare: Declare, adapt: Callable[[Parameter], Parameter]):
         self._declare, self._adapt = declare, adapt
         self._found: dict[tuple[str, Any], Parameter] = {}
         self.active: set[tuple[str, Any]] = set()
         self._scopes: set[Any] = set()
-        self._tried: set[tuple[tuple[str, Any], ...]] = set()
         self._waiting: list[dict[str, Any]] = []
 
     def declarations(self) -> list[Parameter]:
+        """Returns all of them, in the order in which they were found."""
         self._waiting.append({})
-        while self._waiting and len(self._tried) < MAX_RUNS:
-            wanted = self._waiting.pop(0)
-            key = tuple(sorted(wanted.items()))
-            if key not in self._tried:
-                self._tried.add(key)
-                self._look(HyperParameters(answer=lambda p, w=wanted: _wish(p, w), adapt=self._adapt), wanted)
+        for _ in range(MAX_SCOPES):
+            if self._waiting:
+                self._look_within(self._waiting.pop(0))
         rng = random.Random(0)  # the same points every time
-        for _ in range(16):
-            self._look(HyperParameters(answer=lambda parameter: parameter.at(rng.random()), adapt=self._adapt), {})
+        for _ in range(DRAWS):
+            self._look(lambda parameter: parameter.at(rng.random()), {})
         return list(self._found.values())
 
-    def _look(self, hp: HyperParameters, wanted: dict[str, Any]) -> None:
+    def _look_within(self, wanted: dict[str, Any]) -> None:
+        """Looks at the defaults, then at every parameter's first extreme, at every one's second, and so on."""
+        most = self._look(lambda parameter: _wish(parameter, wanted, parameter.default), wanted)
+        number = 0
+        while number < most:
+
+            def extreme(parameter: Parameter, number: int = number) -> Any:
+                values = _extremes(parameter) or (parameter.default,)
+                return _wish(parameter, wanted, values[number % len(values)])
+
+            most = max(most, self._look(extreme, wanted))
+            number += 1
+
+    def _look(self, answer: Callable[[Parameter], Any], wanted: dict[str, Any]) -> int:
+        """Runs the function; returns how many extremes the parameter with most of them has."""
+        hp = HyperParameters(answer=answer, adapt=self._adapt)
         _run(self._declare, hp)
         for scope in hp.scopes:
             if scope not in self._scopes and not all(condition.is_active(hp.values) for condition in scope):
                 self._scopes.add(scope)
-                choices = [condition.values for condition in scope]
-                self._waiting += [
-                    {**wanted, **dict(zip([condition.name for condition in scope], values, strict=True))}
-                    for values in itertools.islice(itertools.product(*choices), 64)
-                ]
+                names = [condition.name for condition in scope]
+                for values in itertools.islice(itertools.product(*(condition.values for condition in scope)), 64):
+                    self._waiting.append({**wanted, **dict(zip(names, values, strict=True))})
         for parameter in hp.space:
+            self._found.setdefault((parameter.name, parameter.conditions), parameter)
             if hp.is_active(parameter):
                 self.active.add((parameter.name, parameter.conditions))
-            if (parameter.name, parameter.conditions) not in self._found:
-                self._found[parameter.name, parameter.conditions] = parameter
-                parents = {condition.name: condition.values[0] for condition in parameter.conditions}
-                self._waiting += [{**wanted, **parents, parameter.name: value} for value in _extremes(parameter)]
+        return max((len(_extremes(parameter)) for parameter in hp.space if hp.is_active(parameter)), default=0)
 
 
 def _extremes(parameter: Parameter) -> tuple[Any, ...]:
     """Values that may bring about other parameters: every option, and how often a loop runs at most."""
     if isinstance(parameter, Options):
-        return parameter.values if len(parameter.values) <= 32 else (parameter.values[0], parameter.values[-1])
+        few = len(parameter.values) <= (8 if parameter.ordered else 32)
+        return parameter.values if few else (parameter.values[-1], parameter.values[0])
     if isinstance(parameter, Range) and parameter.kind == "int":
         return (parameter.max_value, parameter.min_value)
     return ()
 
 
-def _wish(parameter: Parameter, wanted: Mapping[str, Any]) -> Any:
+def _wish(parameter: Parameter, wanted: Mapping[str, Any], otherwise: Any) -> Any:
     fitted = parameter.fitted(wanted[parameter.name]) if parameter.name in wanted else None
-    return parameter.default if fitted is None else fitted
+    return otherwise if fitted is None else fitted
 
 
 def _run(declare: Declare, hp: HyperParameters) -> None:
