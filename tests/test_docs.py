@@ -7,6 +7,7 @@ that no test can run is preceded by a line that says why:
     <!-- not run: 40 minutes of training -->
 """
 
+import importlib
 import os
 import re
 import shlex
@@ -21,6 +22,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSOLE, PYTHON = "console", "python"
+PROGRAMS = ("bach", "search", "results")
+LIKE_A_COMMAND = re.compile(rf"^(\$ |make |({'|'.join(PROGRAMS)}) )", re.M)
 # Languages of blocks that hold no commands.
 PLAIN = {"", "text", "toml", "json", "yaml", "csv", "make"}
 
@@ -74,8 +77,8 @@ def prose(path: Path) -> str:
 
 
 def documented_commands(path: Path) -> list[str]:
-    """Commands in blocks, and those in running text between backticks that begin with `make` or `bach`."""
-    inline = re.findall(r"`((?:\.venv/bin/)?(?:make|bach) [a-z][^`\n]*)`", prose(path))
+    """Commands in blocks, and those in running text between backticks that begin with `make` or one of our programs."""
+    inline = re.findall(r"`((?:\.venv/bin/)?(?:make|bach|search|results) [a-z][^`\n]*)`", prose(path))
     return [command for block in blocks(path) for command in block.commands] + inline
 
 
@@ -104,9 +107,7 @@ def test_every_block_says_what_it_holds(path):
     assert [f"line {b.line}: no reason" for b in blocks(path) if b.not_run == ""] == []
     unmarked = [f"line {b.line}" for b in blocks(path) if b.language == CONSOLE and not b.commands]
     assert unmarked == [], "a console block has at least one line that begins with `$ `"
-    hidden = [
-        f"line {b.line}" for b in blocks(path) if b.language in PLAIN and re.search(r"^(\$ |make |bach )", b.text, re.M)
-    ]
+    hidden = [f"line {b.line}" for b in blocks(path) if b.language in PLAIN and LIKE_A_COMMAND.search(b.text)]
     assert hidden == [], "commands stand in console blocks, where they are checked"
 
 
@@ -131,11 +132,9 @@ def test_every_make_target_is_in_the_help_or_internal():
 
 
 def click_problems(words: list[str]) -> list[str]:
-    """What `bach` does not know of a command line: sub-commands and options; values are not looked at."""
-    from bach.cli import main
-
-    command: click.Command = main
-    problems, rest = [], words
+    """What a program does not know of a command line: sub-commands and options; values are not looked at."""
+    command: click.Command = importlib.import_module(f"{words[0]}.cli").main
+    problems, rest = [], words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         known = command.commands.get(rest[0])
         if known is None:
@@ -148,11 +147,11 @@ def click_problems(words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", documents(), ids=name)
-def test_every_bach_command_and_option_exists(path):
+def test_every_command_and_option_exists(path):
     unknown = {}
     for command in documented_commands(path):
         words = shlex.split(command.removeprefix(".venv/bin/"), comments=True)
-        if words[0] == "bach" and (problems := click_problems(words[1:])):
+        if words[0] in PROGRAMS and (problems := click_problems(words)):
             unknown[command] = problems
     assert unknown == {}
 
@@ -195,9 +194,11 @@ def test_a_command_that_fails_is_noticed(tmp_path):
 
 
 def test_unknown_commands_and_options_are_noticed():
-    assert click_problems(["presets", "--json"]) == []
-    assert click_problems(["preset"]) == ["no command 'preset'"]
-    assert click_problems(["presets", "--jsn"]) == ["no option --jsn"]
+    assert click_problems(["bach", "presets", "--json"]) == []
+    assert click_problems(["bach", "preset"]) == ["no command 'preset'"]
+    assert click_problems(["bach", "presets", "--jsn"]) == ["no option --jsn"]
+    assert click_problems(["search", "plan", "x.toml", "--json"]) == []
+    assert click_problems(["results", "tip"]) == ["no command 'tip'"]
 
 
 def test_every_picture_is_shown_in_a_document():

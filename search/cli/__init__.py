@@ -24,9 +24,9 @@ COMMANDS = {
     "resume": ("search.cli.sweeps:resume", "Goes on with a sweep that was interrupted."),
     "extend": ("search.cli.sweeps:extend", "Gives a sweep that is over more trials, epochs or time."),
     "stop": ("search.cli.sweeps:stop", "Asks a running sweep to save and end."),
-    "final": ("search.cli.final:final", "Trains the best configurations anew and scores them once on test."),
-    "replay": ("search.cli.analysis:replay", "Runs another searcher or scheduler over recorded curves."),
-    "audit": ("search.cli.analysis:audit", "Shows how often stopping a trial was wrong."),
+    "final": ("search.cli.final:final", "Trains the best configurations anew, chooses one, scores it once on test."),
+    "replay": ("search.cli.analysis:replay", "Runs another scheduler over recorded curves, without training."),
+    "audit": ("search.cli.analysis:audit", "Shows why trials were stopped, and how often that was wrong."),
 }
 """Commands in the order of their use: where each stands, and its help in a sentence."""
 
