@@ -39,19 +39,16 @@ class Median(Members):
             return self.not_finite(trial, epoch, value)
         member.status = "running"
         curve[epoch] = value
+        self._averages[epoch].drop(trial)  # it is compared with the others
+        decision = None
+        if member.first_rung <= epoch < self.settings.max_epochs:
+            decision = self._judge(trial, epoch, value)
         self._average(trial, epoch)
-        if not member.first_rung <= epoch < self.settings.max_epochs:
-            return None
-        return self._judge(trial, epoch, value)
+        return decision
 
     def _judge(self, trial: int, epoch: int, value: float) -> Decision:
         member, others = self.members[trial], self._averages[epoch]
-        own = others.values.get(trial)
-        others.drop(trial)
         cutoff = others.median() if len(others) >= self.settings.min_trials else None
-        num_values = len(others)
-        if own is not None:
-            others.put(trial, own)
         best = min(_until(self._curves[trial], epoch))
         fails = cutoff is not None and best > cutoff
         audited = member.audited_at is not None and epoch >= member.audited_at
@@ -66,7 +63,7 @@ class Median(Members):
             rung=epoch - self.settings.first_rung,
             value=value,
             cutoff=cutoff,
-            num_values=num_values,
+            num_values=len(others),
             verdict="stop" if fails and not audited else "continue",
             audited=audited,
         )
