@@ -160,7 +160,6 @@ class Conductor:
             if table == "trials" and row["state"] in ENDED:
                 for key in [key for key in due if key[0] == row["trial"]]:
                     del due[key]
-            self.budget.count(row)
             self.state.apply(table, row)
             for decision in self._learn(table, row, replayed=True):
                 due[decision.trial, decision.epoch] = decision

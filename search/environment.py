@@ -24,8 +24,7 @@ def session_row(spec: SweepSpec, document: dict[str, Any], task: Any, *, session
         session: counts from 1.
         command: what the user typed.
     """
-    data = getattr(task, "data", None)
-    name, fingerprint = data() if callable(data) else ("", "")
+    name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
     return {
         "session": session,
         "command": command,

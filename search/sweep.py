@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from results.ledger import Ledger, Writer
 from results.schema import Parameter, SweepSchema
@@ -105,10 +105,9 @@ def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
 def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
     """Returns the epoch before which a configuration is not judged: the file's, or what the task says of it."""
     spec = prepared.spec
-    asked = getattr(prepared.task, "first_rung", None)
-    if spec.scheduler.first_rung or not callable(asked):
+    if spec.scheduler.first_rung or not hasattr(prepared.task, "first_rung"):
         return max(1, spec.scheduler.first_rung)
-    return max(1, min(int(asked(values)), spec.epochs))
+    return max(1, min(int(prepared.task.first_rung(values)), spec.epochs))
 
 
 def make_scheduler(prepared: Prepared) -> Scheduler:
@@ -136,6 +135,14 @@ def make_searcher(prepared: Prepared) -> Searcher:
     return searcher
 
 
+ENDINGS: Mapping[str, Literal["completed", "stopped", "failed"]] = {
+    "completed": "completed",
+    "stopped": "stopped",
+    "failed": "failed",
+}
+"""The states that a searcher learns from."""
+
+
 def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> None:
     ledger = Ledger(storage)
     if not ledger.exists:
@@ -149,7 +156,7 @@ def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> No
     known = [
         searcher.learn(
             trial.values,
-            trial.state,
+            ENDINGS[trial.state],
             None if trial.best_epoch is None else old.results(trial.trial, trial.best_epoch),
             {epoch: sign * loss for epoch, loss in old.losses(trial.trial).items()},
         )
@@ -291,6 +298,7 @@ class Session:
     storage: Storage
     conductor: Conductor
     writer: Writer
+    lock: Lock
 
 
 @contextlib.contextmanager
@@ -308,7 +316,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     spec = prepared.spec
     storage = folder_of(spec)
     ledger = Ledger(storage)
-    with Lock(storage):
+    with Lock(storage) as lock:
         storage.remove(STOP_FILE)
         for part in ledger.quarantine():
             _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
@@ -321,7 +329,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
         row = environment.session_row(spec, document, prepared.task, session=number, command=command)
         conductor.note("sessions", row)
         conductor.flush(patiently=False)
-        yield Session(number=number, prepared=prepared, storage=storage, conductor=conductor, writer=writer)
+        yield Session(number=number, prepared=prepared, storage=storage, conductor=conductor, writer=writer, lock=lock)
         ledger.compact()
 
 
@@ -386,7 +394,7 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
             conductor,
             storage=taken.storage,
             worker=worker_options(spec, taken.storage),
-            on_beat=_Beat(conductor, taken.storage, watcher),
+            on_beat=_Beat(taken, watcher),
         )
 
 
@@ -454,15 +462,16 @@ def worker_options(spec: SweepSpec, storage: Storage) -> dict[str, Any]:
 class _Beat:
     """What is due now and then while a sweep runs, beside the conductor's own."""
 
-    def __init__(self, conductor: Conductor, storage: Storage, watcher: Watcher):
-        self._conductor, self._storage, self._watcher = conductor, storage, watcher
-        self._retention = Retention(storage, conductor.spec.checkpoints)
+    def __init__(self, taken: Session, watcher: Watcher):
+        self._conductor, self._storage, self._lock, self._watcher = taken.conductor, taken.storage, taken.lock, watcher
+        self._retention = Retention(taken.storage, taken.prepared.spec.checkpoints)
         self._polled = self._retained = time.monotonic()
 
     def __call__(self) -> None:
         now = time.monotonic()
         if now - self._polled >= POLL_S:
             self._polled = now
+            self._lock.check()
             if not self._conductor.stopping and self._storage.exists(STOP_FILE):
                 self._conductor.stopping = True
         if now - self._retained >= RETENTION_S:

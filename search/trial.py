@@ -108,7 +108,7 @@ class Worker:
         before = len(self._history)
         told: list[dict[str, Any]] = []
         try:
-            with contextlib.redirect_stdout(self._out), contextlib.redirect_stderr(self._err):  # type: ignore[type-var]
+            with contextlib.redirect_stdout(self._out), contextlib.redirect_stderr(self._err):
                 if self._run is None:
                     self._start(attempt)
                     told = [row for row in self._history if row["epoch"] > attempt.known_epoch]

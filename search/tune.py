@@ -1,8 +1,8 @@
 """Ray Tune: places attempts on workers and carries what passes between them and the conductor.
 
 Each attempt at a trial is one trial of Tune's. Tune decides where it runs and keeps its actors warm; it retries
-nothing, saves nothing and stops nothing by itself. What is known to go wrong between Tune, searchers and schedulers has no part
-here that it could go wrong in.
+nothing, saves nothing and stops nothing by itself. So what is known to go wrong between Tune, searchers and schedulers
+has no place here where it could.
 """
 
 import logging
@@ -255,9 +255,11 @@ def run(
         raise link.failure
 
 
-def _resources(config: Mapping[str, Any]) -> dict[str, float]:
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     attempt = config["attempt"]
-    return {"cpu": attempt["cpus"], **({"gpu": attempt["gpus"]} if attempt["gpus"] else {})}
+    return tune.PlacementGroupFactory(
+        [{"CPU": attempt["cpus"], **({"GPU": attempt["gpus"]} if attempt["gpus"] else {})}]
+    )
 
 
 def _name(trial: Any) -> str:

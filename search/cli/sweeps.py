@@ -50,7 +50,7 @@ def _running_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(terminal: Terminal, file: Path, go_on: bool, **options: Any) -> None:
     """Runs a sweep from its FILE, and then its final job.
 
-    Everything is written to `runs/<name>/`. Ctrl-C once finishes the epochs that run and saves; `search resume` goes on.
+    Everything goes to `runs/<name>/`. Ctrl-C once finishes the epochs that run and saves; `search resume` goes on.
     """
     from search import sweep_file
 
@@ -234,8 +234,8 @@ def _summary(spec: "SweepSpec", ending: "Ending") -> str:
     best = state.best_trial()
     if best is not None and ending.final is None:
         lines.append(
-            f"lowest {state.objective} so far {state.best_value(best.trial):.4f} (trial {best.trial}, epoch {best.best_epoch}); "
-            "the least of many noisy scores is partly luck"
+            f"best {state.objective} so far: {state.best_value(best.trial):.4f} (trial {best.trial}, "
+            f"epoch {best.best_epoch}); the best of many noisy scores is partly luck"
         )
     if ending.final is not None:
         lines += ["", ending.final.text()]
