@@ -1,4 +1,4 @@
-"""The tables and columns as a page, as docs/columns.md shows it: `python -m results.columns docs/columns.md` writes it."""
+"""The columns as a page: `python -m results.columns docs/columns.md` writes it anew."""
 
 import sys
 from collections.abc import Iterable
@@ -7,24 +7,28 @@ from pathlib import Path
 from results.schema import COMMON, SCHEMA_VERSION, TABLES, Column, Table
 
 _GROUPS = {
-    "config": ("`config.<parameter>`", "int64, double, string or bool", "", "the configuration, a column for each "
-               "parameter of the space; missing where the parameter is inactive"),
-    "metrics": ("`<metric>`", "double", "as the task says", "what the task's epochs return, a column each"),
-    "scores": ("`<score>`", "double", "as the task says", "what the final job measures on a finished model, a column each"),
+    "config": (
+        "`config.<parameter>`",
+        "int64, double, string or bool",
+        "",
+        "the configuration, a column for each parameter of the space; missing where the parameter is inactive",
+    ),
+    "metrics": ("`<metric>`", "double", "as the task says", "what an epoch returns, a column each"),
+    "scores": ("`<score>`", "double", "as the task says", "what is measured on a finished model, a column each"),
     "measures": ("`<measure>`", "double", "as the task says", "what is measured on a sample, a column each"),
-}  # fmt: skip
+}
 
 _INTRODUCTION = f"""\
 # Tables and columns
 
 Written by `python -m results.columns docs/columns.md` from `results.schema`; version {SCHEMA_VERSION} of the schema.
 
-A sweep leaves its ledger in `<storage>/<sweep>/ledger/<table>/*.parquet`. Every event is one row in one table. Beside the
-tables lies `schema.json`, which has the columns of this one sweep, those of its parameters and metrics too, with unit and
-meaning. [results.md](results.md) shows how to read them.
+A sweep leaves its ledger in `<storage>/<sweep>/ledger/<table>/*.parquet`. Every event is one row in one table. Beside
+the tables lies `schema.json`, which has the columns of this one sweep, those of its parameters and metrics too, with
+unit and meaning. [results.md](results.md) shows how to read them.
 
-In the files a *key* may stand more than once: an epoch is trained again after a worker was lost, an unfinished trial ends
-after all. Of several rows with equal keys, the one with the greatest `seq` counts. `results` shows only that one.
+In the files a *key* may stand more than once: an epoch is trained again after a worker was lost, an unfinished trial
+ends after all. Of several rows with equal keys, the one with the greatest `seq` counts; `results` shows only that one.
 
 ## Every table
 """
@@ -41,8 +45,8 @@ def page() -> str:
 def _sentence(table: Table) -> str:
     meaning = table.meaning[0].upper() + table.meaning[1:]
     extra = {
-        "trials": " From Python and in `results`, the table also has the trials that have not ended (`proposed`, `running`, "
-        "`paused`), and the columns `data` and `data_fingerprint`: on what the best epoch was scored.",
+        "trials": " From Python and in `results`, the table also has the trials that have not ended (`proposed`, "
+        "`running`, `paused`), and the columns `data` and `data_fingerprint`: on what the best epoch was scored.",
     }
     return f"{meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.{extra.get(table.name, '')}"
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from results.errors import LedgerError, QueryError, did_you_mean
+from results.errors import LedgerError, QueryError, SchemaError, did_you_mean
 from results.ledger import Ledger
 from results.schema import TABLES, SweepSchema
 from results.storage import Storage
@@ -131,6 +131,7 @@ class Results:
         for name in columns or ():
             if name not in known:
                 raise QueryError(f"unknown column {name!r} of table {table!r}{did_you_mean(name, known)}")
+        columns = None if columns is None else list(dict.fromkeys(columns))
         tables = [sweep.arrow(table, columns) for sweep in self.sweeps]
         joined = joined_tables(tables)
         wanted = [
@@ -257,7 +258,7 @@ def _options(uri: str) -> str:
 def _distinct_names(uris: Sequence[str]) -> dict[str, str]:
     """Returns for each place the sweep's name, with as many folders before it as tell it from the others."""
     names = {}
-    own = {uri: Ledger(Storage(uri)).schema.sweep for uri in uris}
+    own = {uri: _own_name(uri) for uri in uris}
     for uri in uris:
         others = [other for other in uris if other != uri and own[other] == own[uri]]
         folders = _folders(uri)[:-1]
@@ -266,6 +267,13 @@ def _distinct_names(uris: Sequence[str]) -> dict[str, str]:
             depth += 1
         names[uri] = "/".join([*folders[len(folders) - depth :], own[uri]]) if depth else own[uri]
     return names
+
+
+def _own_name(uri: str) -> str:
+    try:
+        return Ledger(Storage(uri)).schema.sweep
+    except SchemaError:
+        return _folders(uri)[-1]  # whoever asks for a table is told what is wrong; `results check` says it too
 
 
 def _ending(uri: str, depth: int) -> list[str]:

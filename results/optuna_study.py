@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-_WIDE = 100
-"""A positive float whose largest value is so many times its smallest was probably drawn on a log scale."""
+_WIDE = 10
+"""A log scale is thought of only where the largest value is so many times the smallest."""
 _JOURNALS = (".log", ".journal", ".jsonl")
 BATCH = 200
 
@@ -30,7 +31,7 @@ def distributions(points: Sequence[Mapping[str, Any]]) -> dict[str, "BaseDistrib
     """Returns for each parameter a distribution that holds all values met.
 
     The ledger has the values, not the ranges they were drawn from: a number ranges from the least to the greatest value
-    met, on a log scale if that spans two orders of magnitude; texts and yes-or-no are choices.
+    met, on a log scale if the values are spread more evenly there; texts and yes-or-no are choices.
 
     Args:
         points: parameter values by name; an inactive parameter is missing.
@@ -47,10 +48,17 @@ def distributions(points: Sequence[Mapping[str, Any]]) -> dict[str, "BaseDistrib
             found[name] = CategoricalDistribution(sorted(set(values), key=lambda value: (str(type(value)), value)))
             continue
         low, high = min(values), max(values)
-        log = low > 0 and high >= _WIDE * low
+        log = low > 0 and high >= _WIDE * low and _drawn_on_a_log_scale(values)
         kind = IntDistribution if all(isinstance(value, int) for value in values) else FloatDistribution
         found[name] = kind(low, high, log=log)
     return found
+
+
+def _drawn_on_a_log_scale(values: Sequence[float]) -> bool:
+    """Returns whether the median of positive values is nearer to the middle of their range on a log scale."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    on_log = (math.log(middle) - math.log(low)) / (math.log(high) - math.log(low))
+    return abs(on_log - 0.5) < abs((middle - low) / (high - low) - 0.5)
 
 
 def storage(url: str) -> "BaseStorage":
@@ -94,8 +102,8 @@ def write_study(sweep: Sweep, url: str, *, name: str | None = None, progress: Pr
     """Writes a sweep as a new study; the number of its trials is returned.
 
     A stopped trial is PRUNED, with the values of its epochs; a failed one is FAIL; one that has not ended is
-    RUNNING, or WAITING before its first attempt. The value of a completed trial is its best epoch's. What Optuna has no place for
-    stands in user attributes: reason, budget, seed and the other metrics.
+    RUNNING, or WAITING before its first attempt. The value of a completed trial is its best epoch's. What Optuna has no
+    place for stands in user attributes: reason, budget, seed and the other metrics.
 
     Args:
         sweep: what to write.

@@ -1,5 +1,6 @@
 """`results export`, `check`, `compact`: tables for other tools, and a ledger that is in order."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def check(ctx: click.Context, terminal: Terminal, source: Source, as_json: bool)
     results = source.open()
     found = {sweep.name: check_ledger(sweep.ledger) for sweep in results.sweeps}
     if as_json:
-        terminal.json({name: [dict(vars(each)) for each in problems] for name, problems in found.items()})
+        terminal.json({name: [dataclasses.asdict(each) for each in problems] for name, problems in found.items()})
     else:
         for name, problems in found.items():
             for each in problems:
