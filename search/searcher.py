@@ -36,7 +36,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 }
 """Kind of searcher -> what it imports -> the package that has it."""
 
-DEFAULT_TELLING: Telling = "pruned"
+DEFAULT_TELLING: Telling = "complete"
 
 
 def missing_packages(kind: str) -> list[str]:
