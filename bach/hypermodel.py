@@ -1,6 +1,5 @@
 """The search space, written once: what a model is made of and how it is trained, as one function of `hp`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from bach.errors import BachError, SettingError, did_you_mean
 from bach.layers import NoteInputs
 from bach.models import FAMILIES
 from bach.settings import TrainingSettings
-from bach.training import EpochResult, Training, Weights
+from bach.training import Training
 
 Values = Mapping[str, Any]
 """A point of the space: hyperparameter names and their values."""
@@ -156,37 +155,22 @@ def _fit_chorales(
     seed: int,
 ) -> keras.callbacks.History:
     train, valid = ([chorale.pitches for chorale in data.splits[split]] for split in ("train", "valid"))
-    training = Training(model, TrainingSettings.from_hp(hp), train, valid, epochs=epochs, seed=seed)
-    # Epochs of former trials count for the schedule and for what is drawn; none of them is the best of this one.
-    training.history = [_elsewhere(epoch) for epoch in range(1, initial_epoch + 1)]
+    training = Training(
+        model, TrainingSettings.from_hp(hp), train, valid, epochs=epochs, seed=seed, first_epoch=initial_epoch + 1
+    )
     history = keras.callbacks.History()
     heard = keras.callbacks.CallbackList([*callbacks, history], model=model, epochs=epochs, verbose=0)
     model.stop_training = False
     heard.on_train_begin()
-    while len(training.history) < epochs and not model.stop_training:
-        heard.on_epoch_begin(len(training.history))
+    while training.epochs_done < epochs and not model.stop_training:
+        heard.on_epoch_begin(training.epochs_done)
         result = training.run_epoch()
         logs = {"loss": result.train_loss, "val_nll": result.val_nll, "val_accuracy": result.val_accuracy}
-        with Weights(model, training._scored_weights()):
+        with training.scored_weights():
             heard.on_epoch_end(result.epoch - 1, logs)
     training.best_weights().__enter__()
     heard.on_train_end()
     return history
-
-
-def _elsewhere(epoch: int) -> EpochResult:
-    """Stands for an epoch that a former trial ran."""
-    unknown = math.nan
-    return EpochResult(
-        epoch=epoch,
-        train_loss=unknown,
-        val_nll=math.inf,
-        val_accuracy=unknown,
-        learning_rate=unknown,
-        duration_s=0.0,
-        notes_per_s=unknown,
-        best=False,
-    )
 
 
 def _are_arrays(*args: Any, **kwargs: Any) -> bool:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,8 @@ def save(model: keras.Model, folder: str | os.PathLike, facts: Mapping[str, Any]
     temporary = folder / f".{os.getpid()}.part.keras"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        model.save(temporary)
+        with _uncompiled(model):
+            model.save(temporary)
         os.replace(temporary, folder / MODEL_FILE)
         temporary.write_text(text)
         os.replace(temporary, folder / RECORD_FILE)
@@ -110,3 +111,16 @@ def save(model: keras.Model, folder: str | os.PathLike, facts: Mapping[str, Any]
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return folder / MODEL_FILE
+
+
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """For the length of a `with`, the model counts as not compiled.
+
+    Its optimizer has seen no training (`bach.training` has one of its own); saved, it would be missed on loading.
+    """
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled

@@ -24,7 +24,7 @@ from keras import ops
 
 from bach import backend
 from bach.backend import Tensor
-from bach.encoding import encode, note_inputs
+from bach.encoding import encode, piece_inputs
 from bach.errors import DataError, OutputError, SettingError, TrainingFailed
 from bach.layers import body
 from bach.notes import NUM_TOKENS, Pitches
@@ -79,6 +79,7 @@ class Training:
         *,
         epochs: int,
         seed: int,
+        first_epoch: int = 1,
     ):
         """Takes what is to be trained; nothing runs yet.
 
@@ -90,18 +91,23 @@ class Training:
             epochs: how many epochs the learning-rate schedule spans.
             seed: of the windows' cuts, order and transpositions. The weights and dropout follow
                 `keras.utils.set_random_seed`.
+            first_epoch: the epoch to begin with, 1 or more. Those before it were trained elsewhere, and `model` has
+                what they taught; they count for the schedule and for what is drawn, but none of them is the best.
 
         Raises:
-            SettingError: `epochs` is below 1.
+            SettingError: `epochs` or `first_epoch` is below 1.
             DataError: a split is empty, or no window fits into its pieces.
         """
         if epochs < 1:
             raise SettingError(f"epochs: got {epochs}, expected 1 or more")
+        if first_epoch < 1:
+            raise SettingError(f"first_epoch: got {first_epoch}, expected 1 or more")
         if not train or not valid:
             raise DataError(
                 f"training needs chorales to train on and to validate on, got {len(train)} and {len(valid)}"
             )
         self.model, self.settings, self.epochs, self.seed = model, settings, epochs, seed
+        self.first_epoch = first_epoch
         self.windows = Windows(
             train, steps=settings.window_steps, shift=settings.window_shift, transposition=settings.transposition
         )
@@ -122,8 +128,13 @@ class Training:
             self._body, self._optimizer, lambda *batch: _loss(*batch, smoothing=smoothing), settings.ema
         )
         self._predictor = ModelPredictor(model)
-        self._valid_inputs = [note_inputs(tokens) for tokens in self._valid]
+        self._valid_inputs = [piece_inputs(tokens) for tokens in self._valid]
         self._best_weights: list[np.ndarray] = self._scored_weights()
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs the model has behind it, those before `first_epoch` too."""
+        return self.first_epoch - 1 + len(self.history)
 
     @property
     def best(self) -> EpochResult | None:
@@ -136,13 +147,13 @@ class Training:
         Raises:
             TrainingFailed: the loss or the score is no finite number; `history` and the best weights stand.
         """
-        while len(self.history) < self.epochs:
+        while self.epochs_done < self.epochs:
             yield self.run_epoch(on_step)
 
     def run_epoch(self, on_step: OnStep | None = None) -> EpochResult:
         """Trains one epoch and returns its result; see `run`."""
         began = time.monotonic()
-        epoch = len(self.history) + 1
+        epoch = self.epochs_done + 1
         first = (epoch - 1) * self.steps_per_epoch
         batches = self.windows.epoch(np.random.default_rng([self.seed, epoch]), self.settings.batch_size)
         losses, notes, step = [], 0.0, first
@@ -186,6 +197,10 @@ class Training:
         """Returns a context in which the model has the weights of the best epoch; after it, training can go on."""
         return Weights(self.model, self._best_weights)
 
+    def scored_weights(self) -> "Weights":
+        """Returns a context in which the model has the weights of the last epoch as they were scored."""
+        return Weights(self.model, self._scored_weights())
+
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -205,7 +220,7 @@ class Training:
             )
             for index, value in enumerate(values)
         }
-        name = f"checkpoint-{len(self.history):05d}.npz"
+        name = f"checkpoint-{self.epochs_done:05d}.npz"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             digest = _write_whole(folder / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
@@ -253,9 +268,10 @@ class Training:
             )
         if hashlib.sha256(data).hexdigest() != digest:
             raise SettingError(f"the checkpoint in {folder} is damaged (checksum differs); remove it to start anew")
-        if len(history) > self.epochs and other_epochs:
+        done = self.first_epoch - 1 + len(history)
+        if done > self.epochs and other_epochs:
             raise SettingError(
-                f"the checkpoint in {folder} has {len(history)} epochs behind it, expected at most {self.epochs}; "
+                f"the checkpoint in {folder} has {done} epochs behind it, expected at most {self.epochs}; "
                 "ask for more epochs"
             )
         for key, here in self._identity().items():
@@ -292,6 +308,7 @@ class Training:
             "settings": dataclasses.asdict(self.settings),
             "epochs": self.epochs,
             "seed": self.seed,
+            "first_epoch": self.first_epoch,
             "backend": backend.name(),
         }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from bach.encoding import NUM_NOTE_COLUMNS, START, encode, note_inputs, transposition_bounds
+from bach.encoding import NUM_NOTE_COLUMNS, START, encode, piece_inputs, transposition_bounds
 from bach.notes import NUM_VOICES, SILENCE, Pitches
 
 _NOTES = slice(0, NUM_NOTE_COLUMNS)
@@ -31,7 +31,7 @@ class Windows:
         self.steps, self.shift = steps, shift
         self.lengths = np.array([len(t) // NUM_VOICES for t in tokens])
         self._offsets = np.concatenate([[0], np.cumsum([len(t) for t in tokens])])
-        self._inputs = np.concatenate([note_inputs(t) for t in tokens]).astype(np.uint8)
+        self._inputs = np.concatenate([piece_inputs(t) for t in tokens]).astype(np.uint8)
         self._targets = np.concatenate([np.append(t[1:], SILENCE) for t in tokens]).astype(np.uint8)
         self._weights = np.concatenate([np.append(np.ones(len(t) - 1), 0.0) for t in tokens]).astype(np.float32)
         bounds = np.array([transposition_bounds(chorale) for chorale in chorales])

@@ -218,3 +218,15 @@ def test_echoes_are_those_of_a_search_note_by_note(tokens):
         found = best >= MIN_ECHO_NOTES
         assert notes[t] == (tokens[place + 1] if found else START)
         assert steps[t] == (best // 4 if found else 0)
+
+
+def test_the_inputs_of_a_piece_are_worked_out_once_and_cannot_be_changed():
+    from bach.encoding import piece_inputs
+
+    tokens = np.random.default_rng(0).integers(0, 47, 80).astype(np.int32)
+    rows = piece_inputs(tokens)
+    np.testing.assert_array_equal(rows, note_inputs(tokens))
+    assert piece_inputs(tokens.copy()) is rows
+    assert piece_inputs(tokens[:40]).shape == (40, 9)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0

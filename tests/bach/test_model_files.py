@@ -1,6 +1,7 @@
 """Models on disk: whole or not at all, and nothing loads that is not ours."""
 
 import json
+import warnings
 import zipfile
 
 import keras
@@ -39,6 +40,15 @@ def test_what_was_saved_is_loaded_with_its_record(model, folder):
         loaded = model_files.load(path)
         np.testing.assert_allclose(loaded(TOKENS), model(TOKENS), atol=1e-5)
         assert model_files.record(path) == {"family": "conv_lstm", "val_nll": 1.5}
+
+
+def test_keras_itself_loads_a_saved_model_without_a_warning(model, folder):
+    assert model.compiled  # saving leaves it as it was
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loaded = keras.models.load_model(folder / "model.keras")
+    assert not [str(warning.message) for warning in told if "optimizer" in str(warning.message)]
+    np.testing.assert_allclose(loaded(TOKENS), model(TOKENS), atol=1e-5)
 
 
 def test_a_model_without_a_record_that_can_be_read_has_an_empty_one(model, folder, tmp_path):

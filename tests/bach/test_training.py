@@ -52,12 +52,13 @@ def chorales(count, seed=0):
 TRAIN, VALID = chorales(12), chorales(3, seed=1)
 
 
-def training(family="transformer", *, epochs=3, seed=5, train=TRAIN, valid=VALID, values=None):
+def training(family="transformer", *, epochs=3, seed=5, train=TRAIN, valid=VALID, values=None, first_epoch=1):
     """A training with its model, as a new process would make it."""
     keras.utils.set_random_seed(seed)
     hp = parameters({"model.family": family, **TINY[family], **TRAINING, **(values or {})})
     model = build(hp)
-    return Training(model, TrainingSettings.from_hp(hp), train, valid, epochs=epochs, seed=seed)
+    settings = TrainingSettings.from_hp(hp)
+    return Training(model, settings, train, valid, epochs=epochs, seed=seed, first_epoch=first_epoch)
 
 
 def outcome(run):
@@ -88,6 +89,14 @@ def test_one_result_comes_of_each_epoch(finished):
         assert result.duration_s > 0
         assert result.notes_per_s > 0
     assert list(finished.run()) == []
+
+
+def test_a_training_may_begin_with_a_later_epoch(finished):
+    run = training(epochs=3, first_epoch=3)
+    [result] = list(run.run())
+    assert (result.epoch, run.epochs_done) == (3, 3)
+    assert result.learning_rate == finished.history[2].learning_rate
+    assert run.best == result
 
 
 def test_what_can_be_learnt_is_learnt():
@@ -243,6 +252,8 @@ def test_an_absurd_learning_rate_ends_the_run_with_a_reason():
 def test_training_on_nothing_is_refused():
     with pytest.raises(SettingError, match="epochs: got 0, expected 1 or more"):
         training(epochs=0)
+    with pytest.raises(SettingError, match="first_epoch: got 0, expected 1 or more"):
+        training(first_epoch=0)
     with pytest.raises(DataError, match="got 0 and 3"):
         training(train=[])
     with pytest.raises(DataError, match="got 12 and 0"):
