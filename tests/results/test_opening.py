@@ -1,7 +1,9 @@
 import math
 
+import boto3
 import pyarrow as pa
 import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 import results
 from results.errors import LedgerError, QueryError
@@ -95,6 +97,27 @@ def test_two_sweeps_of_one_name_are_told_apart_by_their_folders(tmp_path):
     both = results.open(tmp_path / "here", tmp_path / "there")
     assert [sweep.name for sweep in both.sweeps] == ["here/laptop", "there/laptop"]
     assert both.trials()["sweep"].tolist() == ["here/laptop"] * 2 + ["there/laptop"] * 2
+
+
+def test_a_bucket_opens_like_a_folder(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="runs")
+        options = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        ledgers.plain(f"s3://runs/here{options}", "laptop", 3, 3)
+        ledgers.plain(f"s3://runs/there{options}", "laptop", 2, 3)
+        assert len(results.open(f"s3://runs/here{options}").trials()) == 3
+        both = results.open(f"s3://runs/here/laptop{options}", f"s3://runs/there/laptop{options}")
+        assert [sweep.name for sweep in both.sweeps] == ["here/laptop", "there/laptop"]
+        with pytest.raises(LedgerError, match="did you mean 'laptop'"):
+            results.open(f"s3://runs/here/lapto{options}")
+    finally:
+        server.stop()
 
 
 def test_sweeps_with_other_columns_join_with_missing_values():
