@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import platform
 import signal
 import threading
@@ -72,6 +73,9 @@ def prepare(spec: SweepSpec) -> Prepared:
         SpaceError: the space cannot be narrowed so.
         SpecError: a point that there is not.
     """
+    # To hear what varies, the driver may have to import Keras: on the workers' backend, without TensorFlow's greetings.
+    os.environ.setdefault("KERAS_BACKEND", spec.backend)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     task = load_task(spec.task, spec.options, folder=spec.folder)
     metrics = declared(spec.task, task)
     space = Space.explore(task.space).narrowed(spec.space)

@@ -137,6 +137,10 @@ class _Link:
         self._attempts: dict[str, Attempt] = {}
         self.failure: BaseException | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its parts down at the start; nothing of the sweep goes with them, and nobody reads them."""
+        return {}
+
     @property
     def over(self) -> bool:
         return self.failure is not None
