@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import os
-import platform
 import signal
 import threading
 import time
@@ -31,6 +30,7 @@ from search.errors import SpecError, SweepError, TaskError
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.lock import Lock
+from search.native_output import muffled
 from search.retention import Retention
 from search.scheduler import Scheduler, SchedulerSettings, create
 from search.searcher import Searcher
@@ -76,9 +76,10 @@ def prepare(spec: SweepSpec) -> Prepared:
     # To hear what varies, the driver may have to import Keras: on the workers' backend, without TensorFlow's greetings.
     os.environ.setdefault("KERAS_BACKEND", spec.backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    task = load_task(spec.task, spec.options, folder=spec.folder)
-    metrics = declared(spec.task, task)
-    space = Space.explore(task.space).narrowed(spec.space)
+    with muffled():
+        task = load_task(spec.task, spec.options, folder=spec.folder)
+        metrics = declared(spec.task, task)
+        space = Space.explore(task.space).narrowed(spec.space)
     schema = SweepSchema(
         sweep=spec.name,
         parameters={name: Parameter(kind) for name, kind in space.kinds.items()},
@@ -294,10 +295,12 @@ class Session:
 
     Attributes:
         number: counts from 1.
+        row: of the table of sessions.
         conductor: at the point that the sweep had come to.
     """
 
     number: int
+    row: Mapping[str, Any]
     prepared: Prepared
     storage: Storage
     conductor: Conductor
@@ -333,7 +336,9 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
         row = environment.session_row(spec, document, prepared.task, session=number, command=command)
         conductor.note("sessions", row)
         conductor.flush(patiently=False)
-        yield Session(number=number, prepared=prepared, storage=storage, conductor=conductor, writer=writer, lock=lock)
+        yield Session(
+            number=number, row=row, prepared=prepared, storage=storage, conductor=conductor, writer=writer, lock=lock
+        )
         ledger.compact()
 
 
@@ -413,12 +418,7 @@ def run_final(taken: Session, *, command: str, **told: Any) -> FinalSummary:
         task=taken.prepared.task,
         crew=OnRay(cpus=spec.resources.cpus, gpus=spec.resources.gpus, retries=spec.resources.retries),
         command=command,
-        environment={
-            "python": platform.python_version(),
-            "packages": environment.versions(),
-            "commit": environment.commit(),
-            "backend": spec.backend,
-        },
+        environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},
         **told,
     )
     summary = job.run()
