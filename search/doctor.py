@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ CLOCK_TOLERANCE_S = 2.0
 PROBE_LIMIT_S = 180.0
 """Importing a task on a worker may take so long; TensorFlow alone takes up to 15 s."""
 NODES_LIMIT_S = 120.0
+ANSWER_LIMIT_S = 10.0
 
 SEARCHER_NEEDS: Mapping[str, tuple[str, ...]] = {"cmaes": ("cmaes",), "qmc": ("scipy",)}
 """Packages beside Optuna, by the kind of searcher."""
@@ -261,8 +263,24 @@ def _seen(spec: SweepSpec, answer: Mapping[str, Any], where: str) -> Iterator[Ch
         yield Check(name="GPU", state="problem", found=f"{where} sees none through {spec.backend}", advice=advice)
 
 
+def _answers(address: str) -> bool:
+    """Whether something listens there; Ray itself would try for minutes. Addresses of other kinds are left to Ray."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return True
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_LIMIT_S).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def _nodes(spec: SweepSpec, place: Storage, address: str) -> Iterator[Check]:
     """Asks every node of a cluster."""
+    if not _answers(address):
+        advice = "ray status says whether it runs; ray start --head begins one"
+        yield Check(name="cluster", state="problem", found=f"nobody answers at {address}", advice=advice)
+        return
     try:
         with connected(spec, address=address):
             import ray

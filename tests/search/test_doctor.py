@@ -90,6 +90,5 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_a_problem(spec):
     assert found.state == "problem"
 
 
-@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_a_problem(spec):
     assert states(spec, address="127.0.0.1:1")["cluster"].state == "problem"

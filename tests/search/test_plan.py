@@ -65,7 +65,7 @@ def test_the_first_proposals_are_those_of_a_run(spec):
     conductor = make_conductor(prepare(spec), rows, session=1, concurrency=6)
     attempts = [conductor.next_attempt() for _ in range(6)]
     made = plan(spec, proposals=5)
-    assert [dict(p.values) for p in made.proposals] == [dict(attempt.values) for attempt in attempts]
+    assert [dict(p.values) for p in made.proposals] == [dict(attempt.values) for attempt in attempts if attempt]
     assert made.proposals[0].origin == "point:good"
     assert dict(made.proposals[0].values) == {"rate": 1e-2, "kind": "wide", "width": 32}
 
@@ -74,7 +74,7 @@ def test_early_stopping_is_reckoned_with(spec):
     stopped = plan(spec).forecast
     unstopped = plan(dataclasses.replace(spec, scheduler=SchedulerSettings(kind="none"))).forecast
     assert (stopped.trials, stopped.epochs_most) == (20, 180)
-    assert 20 <= stopped.epochs < 120
+    assert stopped.epochs in range(20, 120)
     assert unstopped.epochs == 180
 
 
@@ -114,7 +114,7 @@ def test_time_and_money_come_from_earlier_sweeps_of_the_task(spec):
 def test_a_budget_of_time_or_money_bounds_the_forecast(spec):
     record(spec, "earlier", 10.0)
     all_night = dataclasses.replace(spec, trials=None, wall_time_s=930.0, scheduler=SchedulerSettings(kind="none"))
-    assert 18 <= plan(all_night).forecast.trials <= 22
+    assert plan(all_night).forecast.trials in range(18, 23)
     poor = dataclasses.replace(spec, money=0.5, price_per_hour=3.6)
     assert plan(poor).forecast.money == pytest.approx(0.5, abs=0.05)
 
