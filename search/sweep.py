@@ -352,6 +352,7 @@ def run(
     address: str | None = None,
     dashboard: bool = True,
     watch: Watch | None = None,
+    tell_final: Mapping[str, Any] | None = None,
 ) -> Ending:
     """Runs a sweep until it is over or is stopped, and then its final job.
 
@@ -364,6 +365,7 @@ def run(
         address: of a Ray cluster; None starts one on this machine.
         dashboard: whether to start Ray's dashboard with it.
         watch: see `Watch`.
+        tell_final: what the final job calls to tell how far it is, `on_epoch` and `on_training` of `FinalJob`.
 
     Raises:
         CallerError: nothing was started.
@@ -383,11 +385,17 @@ def run(
                     watcher.note(f"dashboard: http://{url}")
                 _run_trials(taken, watcher)
             conductor.close()
+            why = _why_unfinished(conductor)
             Retention(taken.storage, spec.checkpoints).apply(conductor.state)
             if final and spec.final.models and not conductor.stopping and conductor.state.ranked():
-                summary = run_final(taken, command=command)
-        why = "stopped" if conductor.stopping else conductor.budget.spent() or ""
+                summary = run_final(taken, command=command, **(tell_final or {}))
     return Ending(finished=not conductor.stopping, why=why, state=conductor.state, storage=taken.storage, final=summary)
+
+
+def _why_unfinished(conductor: Conductor) -> str:
+    if not conductor.state.unfinished:
+        return ""
+    return "stopped" if conductor.stopping else conductor.budget.spent() or ""
 
 
 def _run_trials(taken: Session, watcher: Watcher) -> None:

@@ -34,25 +34,12 @@ def final(terminal: Terminal, sweep: str, as_json: bool, **asked: Any) -> None:
     SWEEP is a name below runs, a folder or an address. Run it again after an interruption: what is done stays done.
     """
     from search import final as job
-    from search.final_job import FinalTrainingDone
     from search.sweep import find
-
-    def on_epoch(number: int, epoch: int, metrics: Any) -> None:
-        told = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
-        terminal.status(f"final training {number}: epoch {epoch}  {told}")
-
-    def on_training(done: FinalTrainingDone) -> None:
-        row = done.row
-        what = f"epoch {row['best_epoch']} of {row['epochs']} is its best" if row["epochs"] else row["reason"]
-        terminal.note(
-            f"Final training {row['final']} (trial {row['trial']}): {row['state']}, {what}; {done.done}/{done.total}"
-        )
 
     summary = job.run(
         find(sweep),
         command=" ".join(["search", *sys.argv[1:]]),
-        on_epoch=on_epoch,
-        on_training=on_training,
+        **telling(terminal),
         say=terminal.note,
         **asked,
     )
@@ -60,3 +47,20 @@ def final(terminal: Terminal, sweep: str, as_json: bool, **asked: Any) -> None:
         terminal.json(summary.document())
     else:
         terminal.out(summary.text())
+
+
+def telling(terminal: Terminal) -> dict[str, Any]:
+    """Returns what the final job calls to tell how far it is: `on_epoch` and `on_training`."""
+
+    def on_epoch(number: int, epoch: int, metrics: Any) -> None:
+        told = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
+        terminal.status(f"final training {number}: epoch {epoch}  {told}")
+
+    def on_training(done: Any) -> None:
+        row = done.row
+        what = f"epoch {row['best_epoch']} of {row['epochs']} is its best" if row["epochs"] else row["reason"]
+        terminal.note(
+            f"Final training {row['final']} (trial {row['trial']}): {row['state']}, {what}; {done.done}/{done.total}"
+        )
+
+    return {"on_epoch": on_epoch, "on_training": on_training}

@@ -12,6 +12,7 @@ import click
 
 from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.terminal import Terminal
+from search.cli.final import telling
 from search.errors import SpecError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def _conduct(terminal: Terminal, spec: "SweepSpec", options: dict[str, Any], **h
         dashboard=options["dashboard"],
         final=options["final"],
         watch=_watch(terminal, spec),
+        tell_final=telling(terminal),
         **how,
     )
     if options["as_json"]:
