@@ -3,11 +3,14 @@
 A piece of work is a generator of plain documents; its last one is `{"result": ...}`.
 """
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from search.connection import connected
 from search.errors import TrialFailed
+from search.spec import SweepSpec
 
 Message = dict[str, Any]
 Work = Callable[..., Iterator[Message]]
@@ -83,3 +86,36 @@ class OnRay:
         finally:
             for stream in running:
                 ray.cancel(stream)
+
+
+class Connecting:
+    """A crew on Ray that connects when there is something to do, and lets go at the end of its `with`."""
+
+    def __init__(self, spec: SweepSpec, **options: Any):
+        """Takes the sweep, and the options of `search.connection.connected`."""
+        self._spec, self._options = spec, options
+        self._connection = contextlib.ExitStack()
+        self._crew: OnRay | None = None
+
+    def __enter__(self) -> "Connecting":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def connect(self) -> str:
+        """Connects now, if it has not yet; returns the address of Ray's dashboard, or "" for none that is new."""
+        if self._crew is not None:
+            return ""
+        url = self._connection.enter_context(connected(self._spec, **self._options))
+        given = self._spec.resources
+        self._crew = OnRay(cpus=given.cpus, gpus=given.gpus, retries=given.retries)
+        return url
+
+    def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
+        """See `Crew`."""
+        if not arguments:
+            return
+        self.connect()
+        assert self._crew is not None
+        yield from self._crew.run(work, arguments)

@@ -1,21 +1,17 @@
 """The final job of a sweep in a folder: found, locked, connected to Ray and run."""
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from results.ledger import Ledger, Writer
 from results.storage import Storage
 from search import environment, sweep, sweep_file
-from search.connection import connected
-from search.crews import Arguments, Message, OnRay, Work
+from search.crews import Connecting
 from search.errors import SweepError
 from search.final_job import FinalJob, FinalTrainingDone, OnEpoch
 from search.final_summary import FinalSummary
 from search.lock import Lock
-from search.spec import SweepSpec
 from search.state import SweepState
 from search.trial import STOP_FILE
 
@@ -65,7 +61,7 @@ def run(
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {spec.name}` runs it")
-    with Lock(storage), _Crew(spec, address=address, dashboard=dashboard) as crew:
+    with Lock(storage), Connecting(spec, address=address, dashboard=dashboard) as crew:
         storage.remove(STOP_FILE)
         state = SweepState(ledger.schema).replay(ledger.events())
         if state.unfinished:
@@ -91,29 +87,3 @@ def run(
         summary = job.run()
         ledger.compact()
     return summary
-
-
-class _Crew:
-    """A crew on Ray that connects when there is something to do."""
-
-    def __init__(self, spec: SweepSpec, **options: Any):
-        """Takes what `connected` takes."""
-        self._spec, self._options = spec, options
-        self._connection = contextlib.ExitStack()
-        self._crew: OnRay | None = None
-
-    def __enter__(self) -> "_Crew":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.close()
-
-    def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
-        """See `search.crews.Crew`."""
-        if not arguments:
-            return
-        if self._crew is None:
-            self._connection.enter_context(connected(self._spec, **self._options))
-            given = self._spec.resources
-            self._crew = OnRay(cpus=given.cpus, gpus=given.gpus, retries=given.retries)
-        yield from self._crew.run(work, arguments)

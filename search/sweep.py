@@ -24,8 +24,7 @@ from results.schema import Parameter, SweepSchema
 from results.storage import Storage
 from search import environment, sweep_file
 from search.conductor import Conductor, FirstPoint
-from search.connection import connected
-from search.crews import OnRay
+from search.crews import Connecting, Crew
 from search.errors import SpecError, SweepError, TaskError
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
@@ -378,17 +377,19 @@ def run(
         if extend:
             conductor.extend()
         summary = None
-        with connected(spec, address=address, dashboard=dashboard) as url:
-            with (watch or _unwatched)(conductor) as watcher:
-                conductor.listeners.append(watcher.event)
-                if url:
-                    watcher.note(f"dashboard: http://{url}")
-                _run_trials(taken, watcher)
+        with Connecting(spec, address=address, dashboard=dashboard) as crew:
+            if not conductor.is_finished():
+                url = crew.connect()
+                with (watch or _unwatched)(conductor) as watcher:
+                    conductor.listeners.append(watcher.event)
+                    if url:
+                        watcher.note(f"dashboard: http://{url}")
+                    _run_trials(taken, watcher)
             conductor.close()
             why = _why_unfinished(conductor)
             Retention(taken.storage, spec.checkpoints).apply(conductor.state)
             if final and spec.final.models and not conductor.stopping and conductor.state.ranked():
-                summary = run_final(taken, command=command, **(tell_final or {}))
+                summary = run_final(taken, crew, command=command, **(tell_final or {}))
     return Ending(finished=not conductor.stopping, why=why, state=conductor.state, storage=taken.storage, final=summary)
 
 
@@ -402,8 +403,6 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     from search import tune
 
     conductor, spec = taken.conductor, taken.prepared.spec
-    if conductor.is_finished():
-        return
     if not spec.concurrency:
         conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
     with _interruptible(conductor, taken.storage, watcher.note):
@@ -415,8 +414,8 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
         )
 
 
-def run_final(taken: Session, *, command: str, **told: Any) -> FinalSummary:
-    """Runs a sweep's final job on the Ray cluster that this process is connected to; see `search.final.FinalJob`."""
+def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> FinalSummary:
+    """Runs a sweep's final job; see `search.final_job.FinalJob`."""
     spec = taken.prepared.spec
     job = FinalJob(
         spec=spec,
@@ -424,7 +423,7 @@ def run_final(taken: Session, *, command: str, **told: Any) -> FinalSummary:
         writer=taken.writer,
         storage=taken.storage,
         task=taken.prepared.task,
-        crew=OnRay(cpus=spec.resources.cpus, gpus=spec.resources.gpus, retries=spec.resources.retries),
+        crew=crew,
         command=command,
         environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},
         **told,
