@@ -77,7 +77,7 @@ class Coordinates:
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the coordinates of a whole configuration: name -> what stands for its value."""
-        active = (parameter for parameter in self._space.active(values) if not single(parameter))
+        active = (p for p in self._space.active(values) if p.name in values and not single(p))
         return {self.name(p): self.drawn(p, values[p.name]) for p in active}
 
     def _by_place(self, parameter: Options) -> bool:

@@ -186,14 +186,19 @@ class HyperParameters:
         if any(condition.name == parameter.name for condition in conditions):
             raise SpaceError(f"parameter {parameter.name!r}: its own parent; give it another name")
         known = self._declared.get((parameter.name, conditions))
-        if known is None:
-            known = self._declared[parameter.name, conditions] = self._adapt(parameter)
-            self.space.append(known)
-        if not self.is_active(known):
+        return self.declare(self._adapt(parameter) if known is None else known)
+
+    def declare(self, parameter: Parameter) -> Any:
+        """Returns the answer to a declaration as another `hp` has kept it, conditions and all; see `space`."""
+        key = parameter.name, parameter.conditions
+        if key not in self._declared:
+            self._declared[key] = parameter
+            self.space.append(parameter)
+        if not self.is_active(parameter):
             return None
-        if known.name not in self.values:
-            self.values[known.name] = self._value(known)
-        return self.values[known.name]
+        if parameter.name not in self.values:
+            self.values[parameter.name] = self._value(parameter)
+        return self.values[parameter.name]
 
     def _value(self, parameter: Parameter) -> Any:
         if parameter.name not in self._given:

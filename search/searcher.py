@@ -113,7 +113,7 @@ class Searcher:
             SpaceError: it is no configuration of the space.
         """
         self._refuse_known(trial)
-        inner = self._inner(values)
+        inner = self._inner(self._checked(values))
         if self._settings.kind in ("cmaes", "nsga2"):
             # These note with each trial which generation it is of, and go on from there; so they are asked again.
             self._all_coordinates(trial)
@@ -151,7 +151,7 @@ class Searcher:
         if state == "failed" or not finite or not self._space.contains(values):
             return False
         self._num_learnt += 1
-        self.add(-self._num_learnt, self._space.point(values))
+        self.add(-self._num_learnt, values)
         self.tell(-self._num_learnt, state, results, curve)
         return True
 
@@ -179,12 +179,19 @@ class Searcher:
         if trial in self._study:
             raise ValueError(f"trial {trial} is known already")
 
-    def _inner(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns coordinates and their distributions of a configuration."""
+    def _checked(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a whole configuration as it is.
+
+        Raises:
+            SpaceError: it is none.
+        """
         if not self._space.contains(values):
-            self._space.point(values)
             missing = self._space.point(values).keys() - values.keys()
             raise SpaceError(f"this is no whole configuration: {', '.join(sorted(missing))} missing")
+        return values
+
+    def _inner(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns coordinates and their distributions of a configuration."""
         return self._coordinates.of(values), self._distributions
 
     def _rng(self, trial: int) -> np.random.Generator:

@@ -39,10 +39,21 @@ class Space:
         declare: Declare,
         narrowing: Mapping[str, Any],
         declarations: Iterable[Parameter],
+        *,
+        irregular: Iterable[str] = (),
         left_out: Iterable[str] = (),
     ):
-        """Takes a function, what a sweep file says of its parameters, and what it declares under that and without."""
-        self._declare, self._narrowing, self._left_out = declare, dict(narrowing), frozenset(left_out)
+        """Takes a function, what a sweep file says of its parameters, and what the function declares under that.
+
+        Args:
+            declare: the function.
+            narrowing: as `narrowed` takes it.
+            declarations: all that have been found.
+            irregular: names that are not always declared where their conditions hold, but as Python code decides.
+            left_out: names that the function has, but not under this narrowing.
+        """
+        self._declare, self._narrowing = declare, dict(narrowing)
+        self._irregular, self._left_out = frozenset(irregular), frozenset(left_out)
         self.declarations = tuple(declarations)
         self.parameters: dict[str, tuple[Parameter, ...]] = {}
         for parameter in self.declarations:
@@ -64,7 +75,8 @@ class Space:
             TaskError: the function raises.
             SpaceError: it declares what is no range, or one name with values of different types.
         """
-        return cls(declare, {}, _Exploration(declare, lambda parameter: parameter).declarations())
+        exploration = _Exploration(declare, lambda parameter: parameter)
+        return cls(declare, {}, exploration.declarations(), irregular=exploration.irregular())
 
     @property
     def kinds(self) -> dict[str, ParameterKind]:
@@ -104,7 +116,7 @@ class Space:
         exploration = _Exploration(self._declare, _adapter(both))
         declarations = [p for p in exploration.declarations() if (p.name, p.conditions) in exploration.active]
         left_out = self._left_out | (self.parameters.keys() - {p.name for p in declarations})
-        return Space(self._declare, both, declarations, left_out)
+        return Space(self._declare, both, declarations, irregular=exploration.irregular(), left_out=left_out)
 
     def sample(self, answer: Callable[[Parameter], Any]) -> dict[str, Any]:
         """Returns a configuration: the active parameters in the order of their declaration.
@@ -115,8 +127,7 @@ class Space:
         Raises:
             TaskError: the task's function raises, or declares what has not been found before.
         """
-        hp = HyperParameters(answer=answer, adapt=_adapter(self._narrowing))
-        return self._values(hp)
+        return self._values(answer=answer)
 
     def defaults(self) -> dict[str, Any]:
         """Returns the configuration with every parameter at its default."""
@@ -136,28 +147,39 @@ class Space:
                 )
             if name not in self.parameters:
                 raise SpaceError(f"unknown parameter {name!r}{did_you_mean(name, self.parameters)}")
-        found = self._values(HyperParameters(values, adapt=_adapter(self._narrowing)))
+        found = self._values(values=values)
         for name in values:
             if name not in found:
                 raise SpaceError(f"parameter {name!r} is not active at this point: {self._needs(name)}")
         return found
 
     def contains(self, values: Mapping[str, Any]) -> bool:
-        """Returns whether `values` is a whole configuration of this space."""
-        try:
-            return self.point(values).keys() == values.keys()
-        except SpaceError:
-            return False
+        """Returns whether `values` is a whole configuration of this space.
+
+        It asks no task, so it is quick. Of parameters that only Python code brings about (an `if` or a loop outside a
+        conditional scope) it cannot tell whether one is missing or too many.
+        """
+        active = {parameter.name: parameter for parameter in self.active(values)}
+        fits = all(name in active and active[name].fitted(value) is not None for name, value in values.items())
+        return fits and active.keys() - self._irregular <= values.keys()
 
     def active(self, values: Mapping[str, Any]) -> list[Parameter]:
-        """Returns the declarations, one a name, that hold at a whole configuration."""
+        """Returns the declarations, one a name, whose conditions hold at a whole configuration."""
         found: dict[str, Parameter] = {}
         for parameter in self.declarations:
-            if parameter.name in values and all(condition.is_active(values) for condition in parameter.conditions):
+            if all(condition.is_active(values) for condition in parameter.conditions):
                 found.setdefault(parameter.name, parameter)
         return list(found.values())
 
-    def _values(self, hp: HyperParameters) -> dict[str, Any]:
+    def _values(self, **how: Any) -> dict[str, Any]:
+        """Returns the configuration that an `hp` made with `how` answers with."""
+        if not self._irregular:
+            # The declarations and their conditions say all; a task may take its time to declare them again.
+            hp = HyperParameters(**how)
+            for parameter in self.declarations:
+                hp.declare(parameter)
+            return hp.values
+        hp = HyperParameters(**how, adapt=_adapter(self._narrowing))
         _run(self._declare, hp)
         for name in hp.values:
             if name not in self.parameters:
@@ -165,7 +187,7 @@ class Space:
                     f"the space declares {name!r} at this point and nowhere that was looked at before; declare it "
                     "always, inside `with hp.conditional_scope(...)` if it is not always active"
                 )
-        return dict(hp.values)
+        return hp.values
 
     def _needs(self, name: str) -> str:
         ways = []
@@ -193,6 +215,7 @@ class _Exploration:
         self._declare, self._adapt = declare, adapt
         self._found: dict[tuple[str, Any], Parameter] = {}
         self.active: set[tuple[str, Any]] = set()
+        self._runs: list[HyperParameters] = []
         self._scopes: set[Any] = set()
         self._waiting: list[dict[str, Any]] = []
 
@@ -206,6 +229,14 @@ class _Exploration:
         for _ in range(DRAWS):
             self._look(lambda parameter: parameter.at(rng.random()), {})
         return list(self._found.values())
+
+    def irregular(self) -> set[str]:
+        """Returns the names that were missing at some point where their conditions held."""
+        return {
+            parameter.name
+            for parameter in self._found.values()
+            if any(hp.is_active(parameter) and parameter.name not in hp.values for hp in self._runs)
+        }
 
     def _look_within(self, wanted: dict[str, Any]) -> None:
         """Looks at the defaults, then at every parameter's first extreme, at every one's second, and so on."""
@@ -224,6 +255,7 @@ class _Exploration:
         """Runs the function; returns how many extremes the parameter with most of them has."""
         hp = HyperParameters(answer=answer, adapt=self._adapt)
         _run(self._declare, hp)
+        self._runs.append(hp)
         for scope in hp.scopes:
             if scope not in self._scopes and not all(condition.is_active(hp.values) for condition in scope):
                 self._scopes.add(scope)

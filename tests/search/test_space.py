@@ -80,6 +80,26 @@ def test_a_configuration_holds_what_is_active_and_no_more(space):
         assert space.contains(values)
 
 
+def test_a_space_that_conditions_describe_in_full_is_not_asked_again():
+    asked = []
+
+    def counted(hp):
+        asked.append(None)
+        hp.Boolean("a")
+        hp.Int("b", 1, 5, parent_name="a", parent_values=[True])
+
+    space = Space.explore(counted)
+    before = len(asked)
+    assert space.point({"a": True}) == {"a": True, "b": 1}
+    assert space.defaults() == {"a": False}
+    assert space.sample(lambda parameter: parameter.at(0.0)) == {"a": True, "b": 1}
+    assert space.contains({"a": True, "b": 2})
+    assert not space.contains({"a": True})
+    assert not space.contains({"a": False, "b": 2})
+    assert not space.contains({"a": True, "b": 9})
+    assert len(asked) == before
+
+
 def test_the_defaults_are_the_same_every_time(space):
     defaults = {"family": "former", "former.heads": 4, "rate": 1e-3, "smooth": True, "clip": 1.0}
     assert space.defaults() == space.defaults() == defaults
@@ -131,7 +151,8 @@ def test_a_parameter_that_appears_only_later_is_the_tasks_mistake():
 
     def fickle(hp):
         asked.append(None)
-        hp.Int("x", 0, 10)
+        if hp.Boolean("x"):
+            hp.Int("y", 0, 10)
         if len(asked) > 1000:
             hp.Int("late", 0, 1)
 
