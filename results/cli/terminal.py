@@ -76,7 +76,8 @@ class Terminal:
         text, left_out = fitted(header, rows, self.width, keep=keep)
         self.out(text)
         if left_out:
-            self.note(f"no room for: {', '.join(left_out)}. --columns chooses; --format csv shows all")
+            named = ", ".join(left_out) if len(left_out) <= 6 else f"{len(left_out)} columns, from {left_out[0]} on"
+            self.note(f"no room for {named}; --columns chooses, --format csv shows all")
 
     def note(self, text: str) -> None:
         """Says something beside the results."""
