@@ -43,7 +43,7 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
     if address is None:
         options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     try:
-        context = ray.init(address=address, **options)
+        context = ray.init(address=address or "local", **options)  # without an address, Ray would join what it finds
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray cannot be started on this machine"
         raise SweepError(
