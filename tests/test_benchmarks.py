@@ -40,6 +40,20 @@ def test_the_benchmark_of_training_prints_a_table():
     assert done.stdout.splitlines()[-1].startswith("| `seed-conv-lstm` | ")
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_telling_compares_the_ways_on_recorded_curves():
+    done = run("bench_telling.py", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["num_curves"] == 86
+    assert told["left_out"]["rank_correlation"] > 0.9
+    [setting] = told["settings"]
+    assert [row["arm"] for row in setting["arms"]] == ["complete", "pruned", "forecast", "random"]
+    for row in setting["arms"]:
+        assert row["interval"][0] <= row["quarters"][-1] <= row["interval"][1]
+        assert row["quarters"][-1] > -0.2
+
+
 def test_every_benchmark_is_described_and_tested():
     scripts = {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
     described = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
