@@ -20,9 +20,9 @@ import numpy as np
 
 from results.errors import StorageError
 from results.schema import SweepSchema
+from search import event_rows
 from search.attempts import Attempt, Progress
 from search.budget import Budget
-from search.checkpoints import folder_of
 from search.errors import SweepAborted
 from search.scheduler import Decision, Scheduler
 from search.spec import SweepSpec
@@ -142,7 +142,7 @@ class Conductor:
         self._flushed = clock()
         self._storage_failed_at: float | None = None
         self._num_buffered = 0
-        self._shares: dict[int, tuple[float, float]] = {}
+        self._free = 0
 
     # --- coming to where the sweep was --------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Conductor:
         for table, row in events:
             if table == "decisions":
                 due.pop((row["trial"], row["epoch"]), None)
-                self._scheduler.recorded(_decision(row))
+                self._scheduler.recorded(event_rows.decision_of(row))
             if table == "trials" and row["state"] in ENDED:
                 for key in [key for key in due if key[0] == row["trial"]]:
                     del due[key]
@@ -179,7 +179,7 @@ class Conductor:
         """Queues an unfinished trial again, or ends it if its last verdict or epoch says that it had ended."""
         last = trial.decisions.get(trial.epoch)
         if last is not None and last.verdict == "stop" and not last.audited:
-            self._end_trial(trial.trial, "stopped", "scheduler", _why(last))
+            self._end_trial(trial.trial, "stopped", "scheduler", event_rows.why_stopped(last))
         elif trial.epoch >= self.spec.epochs:
             self._end_trial(trial.trial, "completed")
         else:
@@ -229,7 +229,7 @@ class Conductor:
         return self.spec.trials is None or len(self.state.trials) < self.spec.trials
 
     def _propose(self) -> None:
-        trial = self._next_number()
+        trial = self._free_number()
         if trial < len(self._points):
             point = self._points[trial]
             values, origin = dict(point.values), point.origin
@@ -237,21 +237,18 @@ class Conductor:
         else:
             values, origin = self._searcher.ask(trial), "searcher"
         seed = int(np.random.SeedSequence([self.spec.seed, trial]).generate_state(1)[0])
-        row = {"trial": trial, "origin": origin, "seed": seed, "bracket": self._start(trial, values)}
-        self._emit("proposals", row | {f"config.{name}": value for name, value in values.items()})
+        bracket = self._start(trial, values)
+        self._emit("proposals", event_rows.of_proposal(trial, values, origin=origin, seed=seed, bracket=bracket))
         self._wait(trial, "first")
 
     def _start(self, trial: int, values: Mapping[str, Any]) -> int:
         return self._scheduler.start(trial, first_rung=self._first_rung(values))
 
-    def _next_number(self) -> int:
-        """The smallest number that is free: one whose proposal was lost with a damaged file is given again."""
-        number = len(self.state.trials)
-        while number in self.state.trials:
-            number += 1
-        if number > 0 and number - 1 not in self.state.trials:
-            number = next(n for n in range(number) if n not in self.state.trials)
-        return number
+    def _free_number(self) -> int:
+        """The smallest number without a trial; one whose proposal was lost with a damaged file is given again."""
+        while self._free in self.state.trials:
+            self._free += 1
+        return self._free
 
     def _wait(self, trial: int, cause: str, *, first: bool = False) -> None:
         if any(waiting == trial for waiting, _ in self._waiting) or trial in self._running:
@@ -264,7 +261,7 @@ class Conductor:
     def _hand_out(self, number: int, cause: str) -> Attempt:
         trial, spec = self.state.trials[number], self.spec
         now = self._clock()
-        cpus, gpus = self._shares.get(number, (spec.resources.cpus, spec.resources.gpus))
+        cpus, gpus = spec.resources.cpus, self._gpus(trial)
         left = None if spec.wall_time_s is None else spec.wall_time_s - self.budget.wall_time_s()
         attempt = Attempt(
             trial=number,
@@ -285,11 +282,13 @@ class Conductor:
             handed_out=now,
         )
         self._running[number] = attempt
-        self._emit(
-            "attempts",
-            {"trial": number, "attempt": attempt.attempt, "cause": cause, "cpus": cpus, "gpus": gpus},
-        )
+        self._emit("attempts", event_rows.of_attempt(attempt))
         return attempt
+
+    def _gpus(self, trial: TrialState) -> float:
+        """Returns the trial's share of GPUs: more than the sweep's if it ran out of memory."""
+        tight = [a.gpus for a in trial.attempts.values() if a.reason_kind == "out_of_memory" and a.gpus]
+        return max([self.spec.resources.gpus, *map(_larger, tight)])
 
     # --- what workers tell --------------------------------------------------------------------------------------------
 
@@ -310,7 +309,7 @@ class Conductor:
         if stopped is not None and progress.outcome != "failed":
             if stopped.verdict == "stop":
                 self._end_attempt(trial, dataclasses.replace(progress, outcome="stopped", reason_kind="scheduler"))
-                self._end_trial(trial, "stopped", "scheduler", _why(stopped))
+                self._end_trial(trial, "stopped", "scheduler", event_rows.why_stopped(stopped))
             else:
                 self._end_attempt(trial, dataclasses.replace(progress, outcome="paused", reason_kind="scheduler"))
                 self._settle()
@@ -344,8 +343,6 @@ class Conductor:
         if kind in FOR_GOOD or failures > self.spec.resources.retries or len(attempts) >= LOST_LIMIT:
             self._end_trial(trial, "failed", kind, progress.reason, progress.detail)
             return
-        if kind == "out_of_memory" and current.gpus:
-            self._shares[trial] = (current.cpus, _larger(current.gpus))
         cause = "out_of_memory" if kind == "out_of_memory" else ("lost" if progress.outcome == "lost" else "failed")
         self._wait(trial, cause, first=True)
 
@@ -362,17 +359,7 @@ class Conductor:
 
     def _take_in(self, current: Attempt, row: Mapping[str, Any]) -> Decision | None:
         """Writes an epoch down; returns the scheduler's verdict if the trial is not to go on for now."""
-        decisions = self._emit(
-            "epochs",
-            {
-                "trial": current.trial,
-                "attempt": current.attempt,
-                "epoch": row["epoch"],
-                "duration_s": row["duration_s"],
-                "ended": datetime.fromtimestamp(row["ended"], UTC),
-                **row["metrics"],
-            },
-        )
+        decisions = self._emit("epochs", event_rows.of_epoch(current, row))
         halting = None
         for decision in decisions:
             self._record(decision)
@@ -383,29 +370,15 @@ class Conductor:
         return halting
 
     def _record(self, decision: Decision) -> None:
-        trial = self.state.trials[decision.trial]
-        self._emit(
-            "decisions",
-            {
-                "trial": decision.trial,
-                "attempt": trial.attempt,
-                "epoch": decision.epoch,
-                "bracket": decision.bracket,
-                "rung": decision.rung,
-                "value": decision.value,
-                "cutoff": decision.cutoff,
-                "num_values": decision.num_values,
-                "verdict": decision.verdict,
-                "audited": decision.audited,
-            },
-        )
+        attempt = self.state.trials[decision.trial].attempt
+        self._emit("decisions", event_rows.of_decision(decision, attempt))
 
     def _act_on(self, decision: Decision) -> None:
         """Carries out a verdict on a trial that was paused."""
         if decision.verdict == "promote":
             self._wait(decision.trial, "promoted")
         elif decision.verdict == "stop":
-            self._end_trial(decision.trial, "stopped", "scheduler", _why(decision))
+            self._end_trial(decision.trial, "stopped", "scheduler", event_rows.why_stopped(decision))
 
     def _settle(self) -> None:
         for decision in self._scheduler.released():
@@ -421,53 +394,13 @@ class Conductor:
     def _end_attempt(self, trial: int, progress: Progress, *, fault: bool = False) -> None:
         current = self._running.pop(trial, None)
         found = self.state.trials[trial]
-        facts = dict(progress.facts)
-        if "wall_s" not in facts and current is not None:
-            facts["wall_s"] = max(0.0, self._clock() - current.handed_out)
-        self._emit(
-            "attempt_ends",
-            {
-                "trial": trial,
-                "attempt": found.attempt,
-                "outcome": progress.outcome,
-                "reason_kind": progress.reason_kind,
-                "reason": progress.reason,
-                "detail": progress.detail,
-                "own_fault": fault,
-                "to_epoch": found.epoch,
-                **facts,
-            },
-        )
+        held_s = None if current is None else max(0.0, self._clock() - current.handed_out)
+        self._emit("attempt_ends", event_rows.of_attempt_end(found, progress, fault=fault, held_s=held_s))
 
     def _end_trial(self, trial: int, state: str, kind: str = "", reason: str = "", detail: str = "") -> None:
         found = self.state.trials[trial]
-        best = self.state.best(trial)
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        walls = [a.wall_s for a in found.attempts.values() if a.wall_s == a.wall_s]
-        self._emit(
-            "trials",
-            {
-                "trial": trial,
-                "state": state,
-                "reason_kind": kind,
-                "reason": reason,
-                "detail": detail,
-                "origin": found.origin,
-                "seed": found.seed,
-                "bracket": found.bracket,
-                "attempts": found.attempt,
-                "epochs": found.epoch,
-                "best_epoch": found.best_epoch,
-                "train_s": sum(row.duration_s for row in found.epochs.values()),
-                "wall_s": sum(walls),
-                "gpu_s": found.gpu_s,
-                "checkpoint": folder_of(trial),
-                "started": None if found.started is None else datetime.fromtimestamp(found.started, UTC),
-                "ended": now,
-                **({} if best is None else best.metrics),
-                **{f"config.{name}": value for name, value in found.values.items()},
-            },
-        )
+        row = event_rows.of_trial(self.state, found, state, kind, reason, detail, now=self._clock())
+        self._emit("trials", row)
         self._settle()
 
     # --- events -------------------------------------------------------------------------------------------------------
@@ -570,18 +503,3 @@ class Conductor:
 def _larger(gpus: float) -> float:
     """Returns the next share of GPUs after one that was too small: twice it, up to whole ones."""
     return min(1.0, 2 * gpus) if gpus < 1 else gpus + 1
-
-
-def _decision(row: Mapping[str, Any]) -> Decision:
-    names = ("trial", "epoch", "bracket", "rung", "value", "cutoff", "num_values", "verdict", "audited")
-    return Decision(**{name: row[name] for name in names})
-
-
-def _why(decision: Decision | Any) -> str:
-    """Returns a verdict's reason as a sentence."""
-    if decision.cutoff is None:
-        return f"epoch {decision.epoch}: {decision.value:.6g} is no value to go on with"
-    return (
-        f"epoch {decision.epoch}: {decision.value:.6g} is worse than the cutoff {decision.cutoff:.6g} "
-        f"of {decision.num_values} at rung {decision.rung}"
-    )

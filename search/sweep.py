@@ -25,7 +25,7 @@ from results.storage import Storage
 from search import environment, sweep_file
 from search.conductor import Conductor, FirstPoint
 from search.crews import Connecting, Crew
-from search.errors import SpecError, SweepError, TaskError
+from search.errors import SpecError, SweepError, TaskError, did_you_mean
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.lock import Lock
@@ -98,8 +98,9 @@ def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
         values: dict[str, Any] = {}
         if point.preset is not None:
             if point.preset not in named:
-                known = ", ".join(named) or "none"
-                raise SpecError(f"[[points]] preset: the task has no point {point.preset!r}; it has: {known}")
+                raise SpecError(
+                    f"[[points]] preset: the task has no point {point.preset!r}{did_you_mean(point.preset, named)}"
+                )
             values |= named[point.preset]
         values |= point.values
         origin = "point" if point.preset is None else f"point:{point.preset}"

@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_trials_twice(tmp_path):
         assert len({str(t.values) for t in one.state.trials.values()}) > 6
 
 
-@pytest.mark.parametrize("kind", ["asha", "hyperband", "median", "none"])
+@pytest.mark.parametrize("kind", ["asha", "asha_promotion", "hyperband", "median", "none"])
 def test_a_driver_that_dies_loses_nothing_and_counts_nothing_twice(tmp_path, kind):
     draw = random.Random(kind)
     for place in range(6):
@@ -86,7 +86,7 @@ def test_with_one_worker_a_death_changes_nothing_of_what_comes_out(tmp_path):
 
 
 def test_replay_comes_to_the_searcher_and_the_scheduler_that_there_were(tmp_path):
-    for kind in ("asha", "hyperband", "median"):
+    for kind in ("asha", "asha_promotion", "hyperband", "median"):
         for searcher in ("tpe", "random", "cmaes"):
             given = rig.spec(
                 tmp_path / f"{kind}{searcher}",
