@@ -13,7 +13,7 @@ from search.spec import SweepSpec
 
 _log = logging.getLogger(__name__)
 
-TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+AUTH_MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
 @contextlib.contextmanager
@@ -30,9 +30,14 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
-        _make_token()  # where there is one, Ray asks for it
+    if address is None:
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray's 15 s
+        if os.environ.get(AUTH_MODE, "token") == "token":
+            _make_token()  # where there is one, Ray asks for it
+    elif _has_token():
+        os.environ.setdefault(AUTH_MODE, "token")  # clusters started where there is one ask for it
     import ray
+    from ray.exceptions import RayError
 
     options: dict[str, Any] = {
         "runtime_env": {"env_vars": worker_environment(spec)},
@@ -44,7 +49,7 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
         options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     try:
         context = ray.init(address=address or "local", **options)  # without an address, Ray would join what it finds
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray cannot be started on this machine"
         raise SweepError(
             f"{where}: {str(error).splitlines()[0][:300]}; `ray status` says more, `search doctor` checks the rest"
@@ -73,11 +78,19 @@ def worker_environment(spec: SweepSpec) -> dict[str, str]:
     return environment
 
 
+def _token_file() -> Path:
+    return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token")
+
+
+def _has_token() -> bool:
+    return bool(os.environ.get(TOKEN)) or _token_file().is_file()
+
+
 def _make_token() -> None:
     """Sees to it that there is a token, in a file that nobody else can read."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
+    if os.environ.get(TOKEN):
         return
-    path = Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token")
+    path = _token_file()
     if path.is_file():
         with contextlib.suppress(OSError):
             path.chmod(0o600)
