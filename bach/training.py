@@ -7,8 +7,10 @@ with training.best_weights():     # in here the model has the weights of the bes
     model.save(...)
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import math
@@ -26,6 +28,7 @@ from bach import backend
 from bach.backend import Tensor
 from bach.encoding import encode, piece_inputs
 from bach.errors import DataError, OutputError, SettingError, TrainingFailed
+from bach.formats.files import write_whole
 from bach.layers import body
 from bach.notes import NUM_TOKENS, Pitches
 from bach.prediction import ModelPredictor
@@ -221,23 +224,24 @@ class Training:
             for index, value in enumerate(values)
         }
         name = f"checkpoint-{self.epochs_done:05d}.npz"
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        record = {
+            "version": CHECKPOINT_VERSION,
+            "arrays": name,
+            "sha256": hashlib.sha256(content.getbuffer()).hexdigest(),
+            "identity": self._identity(),
+            "history": [dataclasses.asdict(result) for result in self.history],
+        }
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            digest = _write_whole(folder / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
-            record = {
-                "version": CHECKPOINT_VERSION,
-                "arrays": name,
-                "sha256": digest,
-                "identity": self._identity(),
-                "history": [dataclasses.asdict(result) for result in self.history],
-            }
-            text = json.dumps(record, indent=1).encode()
-            _write_whole(folder / _RECORD, lambda file: file.write(text))
-            for old in folder.glob("checkpoint-*.npz"):
-                if old.name != name:
+            write_whole(folder / name, content.getbuffer())
+            write_whole(folder / _RECORD, json.dumps(record, indent=1).encode())
+        except OutputError as error:
+            raise OutputError(f"cannot write the checkpoint to {folder}: {error}") from error
+        for old in folder.glob("checkpoint-*.npz"):
+            if old.name != name:
+                with contextlib.suppress(OSError):
                     old.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write the checkpoint to {folder}: {error.strerror or error}") from error
 
     def restore(self, folder: str | os.PathLike, *, other_epochs: bool = False) -> None:
         """Takes up the state that `save` left in `folder`.
@@ -362,18 +366,3 @@ def _loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float)
     logs = ops.log_softmax(ops.cast(logits, "float32"))
     wanted = ops.one_hot(targets, NUM_TOKENS) * (1 - smoothing) + smoothing / NUM_TOKENS
     return -ops.sum(ops.sum(logs * wanted, axis=-1) * weights) / ops.maximum(ops.sum(weights), 1.0)
-
-
-def _write_whole(path: Path, write: Callable[[Any], Any]) -> str:
-    """Writes a file under a temporary name, then gives it its own; returns the SHA-256 of what it holds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest

@@ -12,11 +12,12 @@ MAX_BYTES = 16 * 2**20
 """Files larger than this (inclusive bound) are not read: a chorale of 640 steps is a hundredth of it in any format."""
 
 
-def write_whole(path: str | Path, content: bytes) -> Path:
+def write_whole(path: str | Path, content: bytes | memoryview) -> Path:
     """Writes `content` to `path` so that no reader ever sees half of it, and returns the path.
 
     The bytes go to a temporary file of a unique name in the same folder, which then takes the place of `path`; two
-    processes may write the same file at once. The folder is made if it is missing.
+    processes may write the same file at once. The folder is made if it is missing. What was written stays, even if the
+    machine stops right after.
 
     Raises:
         OutputError: the place cannot be written to, or is full; nothing is left behind.
@@ -28,6 +29,8 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException as error:
