@@ -52,11 +52,12 @@ OnEpoch = Callable[[int, int, Mapping[str, float]], None]
 def candidates(state: SweepState, count: int) -> list[TrialState]:
     """Returns the trials with the best distinct configurations, at most `count`, the best first.
 
-    Trials that completed come before all others: what was stopped early has a score that says less.
+    Trials that were stopped come last: they have lost against others at the same epoch. One that the end of the sweep
+    has left unfinished counts with what it has reached.
     """
     found: dict[str, TrialState] = {}
     ranked = state.ranked()
-    for trial in sorted(ranked, key=lambda trial: trial.state != "completed"):
+    for trial in sorted(ranked, key=lambda trial: trial.state == "stopped"):
         found.setdefault(_identity(trial.values), trial)
     return list(found.values())[:count]
 
