@@ -63,6 +63,10 @@ class Proposer(Protocol):
         """Makes known what became of it."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """Returns all that its next proposals follow from, to compare."""
+        ...
+
 
 class Ledgerlike(Protocol):
     """What the conductor needs of `results.ledger.Writer`."""

@@ -39,6 +39,7 @@ def test_what_was_saved_last_comes_back_with_its_history(sweep, tmp_path):
     save(checkpoints, tmp_path, 1)
     save(checkpoints, tmp_path, 2, attempt=2)
     found = checkpoints.fetch(tmp_path / "back")
+    assert found is not None
     assert (found.epoch, found.attempt) == (2, 2)
     assert [row["epoch"] for row in found.history] == [1, 2]
     assert (tmp_path / "back" / "weights" / "a.txt").read_text() == "after 2"
@@ -84,6 +85,7 @@ def test_of_a_damaged_one_the_one_before_is_taken(sweep, tmp_path, harm, caplog)
     save(checkpoints, tmp_path, 2)
     harm(tmp_path / "a sweep" / "checkpoints" / "00017" / "e00002-a1")
     found = checkpoints.fetch(tmp_path / "back")
+    assert found is not None
     assert found.epoch == 1
     assert (tmp_path / "back" / "weights" / "a.txt").read_text() == "after 1"
     assert "e00002-a1" in caplog.text
@@ -105,4 +107,6 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(sweep, tmp_path):
 
     with pytest.raises(OSError, match="no room"):
         checkpoints.save(fail, epoch=2, attempt=1, history=[], best_epoch=None, scratch=tmp_path / "scratch")
-    assert checkpoints.fetch(tmp_path / "back").epoch == 1
+    found = checkpoints.fetch(tmp_path / "back")
+    assert found is not None
+    assert found.epoch == 1
