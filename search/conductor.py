@@ -204,7 +204,7 @@ class Conductor:
 
     def next_attempt(self) -> Attempt | None:
         """Returns the next attempt to run, or None: not now, or not any more (see `is_finished`)."""
-        if self.stopping or self.budget.spent() is not None or len(self._running) >= self.concurrency:
+        if self.is_ending or len(self._running) >= self.concurrency:
             return None
         if not self._waiting and not self._may_propose():
             return None
@@ -217,12 +217,17 @@ class Conductor:
         """Returns whether nothing runs and nothing more will; what waits for a rung to fill is settled."""
         if self._running:
             return False
-        if self.stopping or self.budget.spent() is not None:
+        if self.is_ending:
             return True
         if self._waiting or self._may_propose():
             return False
         self._close_scheduler()
         return not self._waiting
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing more is handed out: the sweep was asked to stop, or a budget is used up."""
+        return self.stopping or self.budget.spent() is not None
 
     @property
     def running(self) -> Mapping[int, Attempt]:
@@ -350,15 +355,18 @@ class Conductor:
         cause = "out_of_memory" if kind == "out_of_memory" else ("lost" if progress.outcome == "lost" else "failed")
         self._wait(trial, cause, first=True)
 
-    def returned(self, trial: int, attempt: int) -> None:
-        """Takes back an attempt that no worker has begun; it is handed out again as another."""
+    def returned(self, trial: int, attempt: int, kind: str, reason: str) -> None:
+        """Takes back an attempt that no worker has begun; it is handed out again as another.
+
+        Args:
+            trial: its number.
+            attempt: which one.
+            kind: why, in the ledger's word.
+            reason: why, in a sentence.
+        """
         current = self._running.get(trial)
         if current is not None and current.attempt == attempt:
-            self._end_attempt(
-                trial,
-                Progress(outcome="lost", reason_kind="memory_limit", reason="the worker was due for replacement"),
-                fault=False,
-            )
+            self._end_attempt(trial, Progress(outcome="lost", reason_kind=kind, reason=reason), fault=False)
             self._wait(trial, current.cause, first=True)
 
     def _take_in(self, current: Attempt, row: Mapping[str, Any]) -> Decision | None:

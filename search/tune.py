@@ -39,6 +39,10 @@ SETTINGS = {
 """What Tune reads from the environment, set for the driver before it runs."""
 FOLDER = ".tune"
 """Where Tune puts its own files below the sweep's folder; removed when it is done."""
+WAITING_S = 60.0
+"""When nothing has begun for so long, the user is told."""
+WITHDRAW_S = 2.0
+"""A sweep that is to end waits no longer than this for workers that have not begun."""
 
 
 class TrialActor(tune.Trainable):
@@ -109,6 +113,9 @@ class _Beat(tune.Callback):
     def __init__(self, link: "_Link"):
         self._link = link
 
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._link.began(trial)
+
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._link.beat()
 
@@ -135,6 +142,9 @@ class _Link:
     def __init__(self, conductor: Conductor, worker: Mapping[str, Any], on_beat: Callable[[], None]):
         self._conductor, self._worker, self._on_beat = conductor, dict(worker), on_beat
         self._attempts: dict[str, Attempt] = {}
+        self._begun: set[tuple[int, int]] = set()
+        self._moved = time.monotonic()
+        self._has_told_of_waiting = self._has_withdrawn = False
         self.failure: BaseException | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,7 +153,11 @@ class _Link:
 
     @property
     def over(self) -> bool:
-        return self.failure is not None
+        return self.failure is not None or self._has_withdrawn
+
+    def began(self, trial: Any) -> None:
+        attempt = self._attempts[trial.trial_id]
+        self._begun.add((attempt.trial, attempt.attempt))
 
     def suggest(self, trial_id: str) -> Any:
         try:
@@ -169,7 +183,9 @@ class _Link:
         text = str(trial.get_error() or "")
         try:
             if "reset_config" in text:
-                self._conductor.returned(attempt.trial, attempt.attempt)
+                self._conductor.returned(
+                    attempt.trial, attempt.attempt, "memory_limit", "the worker was due for replacement"
+                )
                 return
             kind, reason = _cause(text, attempt)
             lost = Progress(outcome="lost", reason_kind=kind, reason=reason, detail=text[-4000:])
@@ -185,8 +201,26 @@ class _Link:
         try:
             self._conductor.tick()
             self._on_beat()
+            self._see_to_those_that_wait()
         except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
             self.failure = error
+
+    def _see_to_those_that_wait(self) -> None:
+        """Says so if the cluster has no room for any attempt, and takes them back if the sweep is to end."""
+        running = self._conductor.running
+        now = time.monotonic()
+        if not running or any((each.trial, each.attempt) in self._begun for each in running.values()):
+            self._moved = now
+            return
+        if not self._has_told_of_waiting and now - self._moved >= WAITING_S:
+            self._has_told_of_waiting = True
+            _log.warning("no worker has begun for %.0f s: the cluster is busy, or too small for a trial", WAITING_S)
+        if self._conductor.is_ending and now - self._moved >= WITHDRAW_S:
+            for attempt in list(running.values()):
+                self._conductor.returned(
+                    attempt.trial, attempt.attempt, "user", "the sweep ended before it could begin"
+                )
+            self._has_withdrawn = True
 
 
 def _cause(text: str, attempt: Attempt) -> tuple[str, str]:
