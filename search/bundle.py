@@ -1,4 +1,4 @@
-"""The chosen model with all that belongs to it, in one folder: model, card, scores, samples, checksums.
+"""A model with all that belongs to it, in one folder: model, card, scores, samples, checksums.
 
 `SHA256SUMS` is written last and removed first: a bundle without it is not whole.
 """
@@ -8,14 +8,19 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from results.storage import Storage
+from search.card import text
 from search.final_work import files_of
+from search.space import Space
+from search.spec import SweepSpec
 
 FOLDER = "bundle"
 SAMPLES = f"{FOLDER}/samples"
 CARD, CARD_TEXT, SUMS = "card.json", "card.md", "SHA256SUMS"
+TEST, VALID = "test", "valid"
 
 
 def begin(storage: Storage) -> None:
@@ -34,6 +39,30 @@ def read_card(storage: Storage) -> dict[str, Any] | None:
         return None
 
 
+def facts(task: Any, spec: SweepSpec, *, split: str = TEST) -> dict[str, Any]:
+    """Returns what a card says of the task and the sweep, whichever model it is about.
+
+    Args:
+        task: may have `limits`, `how_to_load`, and `references(split)`, the scores of models known by name.
+        spec: of the sweep.
+        split: what the model is scored on.
+    """
+    space = Space.explore(task.space).narrowed(spec.space)
+    return {
+        "space": {
+            name: [
+                {"range": p.described(), "when": {c.name: list(c.values) for c in p.conditions}} for p in declarations
+            ]
+            for name, declarations in space.parameters.items()
+        },
+        "sweep_seed": spec.seed,
+        "how_to_load": getattr(task, "how_to_load", ""),
+        "limits": getattr(task, "limits", ""),
+        "split": split,
+        "references": task.references(split) if hasattr(task, "references") else {},
+    }
+
+
 def card(about: Mapping[str, Any], *, scores: Mapping, floors: Mapping, samples: list) -> dict[str, Any]:
     """Returns all that is to be known of a model, as a document for JSON."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
@@ -41,7 +70,7 @@ def card(about: Mapping[str, Any], *, scores: Mapping, floors: Mapping, samples:
 
 
 def write(storage: Storage, model: str, card: Mapping[str, Any], samples: Mapping[str, str]) -> None:
-    """Writes the bundle of a model.
+    """Writes the bundle of a model of the final job.
 
     Args:
         storage: of the sweep.
@@ -50,65 +79,39 @@ def write(storage: Storage, model: str, card: Mapping[str, Any], samples: Mappin
         samples: the files below `SAMPLES`, which are there already, with their SHA-256.
     """
     sums = {f"{SAMPLES.removeprefix(f'{FOLDER}/')}/{name}": digest for name, digest in samples.items()}
-    files = {name: storage.read(f"{model}/{name}") for name in files_of(storage, model)}
-    files[CARD] = (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()
-    files[CARD_TEXT] = text(card).encode()
+    files = {name: storage.read(f"{model}/{name}") for name in files_of(storage, model)} | documents(card)
     for name, data in files.items():
         storage.write(f"{FOLDER}/{name}", data)
         sums[name] = hashlib.sha256(data).hexdigest()
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
-    storage.write(f"{FOLDER}/{SUMS}", "".join(lines).encode())
+    storage.write(f"{FOLDER}/{SUMS}", _listed(sums))
 
 
-def text(card: Mapping[str, Any]) -> str:
-    """Returns the card as Markdown."""
-    data, environment = card["data"], card["environment"]
-    lines = [
-        f"# The model that sweep {card['sweep']} chose",
-        "",
-        f"Made {card['made']} by `{card['task']}`, the configuration of trial {card['trial']}, trained anew with seed "
-        f"{card['seed']} for {card['epochs']} epochs; the weights are those of epoch {card['best_epoch']}.",
-        "",
-        *(
-            [f"Data: {data['name']}, fingerprint `{data['fingerprint']}`. Scores on other data do not compare.", ""]
-            if data["name"]
-            else []
-        ),
-    ]
-    if card["how_to_load"]:
-        lines += ["## How to load it", "", "```python", card["how_to_load"], "```", ""]
-    for title, values in (("Scores", card["scores"]), ("At the best epoch", card["metrics"])):
-        if values:
-            lines += [f"## {title}", "", "| name | value |", "|---|---|"]
-            lines += [f"| {name} | {_number(value)} |" for name, value in values.items()] + [""]
-    for name, scores in card["floors"].items():
-        told = ", ".join(f"{score} {_number(value)}" for score, value in scores.items() if score in card["scores"])
-        lines += [f"For comparison, the model {name!r}, which needs no training: {told}.", ""]
-    lines += [
-        "## What it was chosen from",
-        "",
-        f"The configurations that were trained anew, by the mean of {card['objective']} ({card['goal']}):",
-        "",
-        "| trial | mean | trainings | in the sweep |",
-        "|---|---|---|---|",
-    ]
-    for contender in card["compared"]:
-        each = ", ".join(_number(value) for value in contender["scores"])
-        row = (contender["trial"], _number(contender["mean"]), each, _number(contender["in_sweep"]))
-        lines.append(f"| {' | '.join(map(str, row))} |")
-    lines += ["", "## Configuration", "", "| parameter | value |", "|---|---|"]
-    lines += [f"| `{name}` | `{value}` |" for name, value in sorted(card["configuration"].items())]
-    if environment:
-        lines += ["", "## Environment", "", *(f"- {name}: {_listed(value)}" for name, value in environment.items())]
-    return "\n".join([*lines, "", f"`sha256sum -c {SUMS}` checks the files.", ""])
+def complete(folder: Path, card: Mapping[str, Any]) -> None:
+    """Makes a bundle of a local folder that holds all but the card and the checksums."""
+    for name, data in documents(card).items():
+        Storage(folder).write(name, data)
+    sums = {name: digest(folder / name) for name in names(folder) if name != SUMS}
+    Storage(folder).write(SUMS, _listed(sums))
 
 
-def _listed(value: Any) -> str:
-    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)
+def documents(card: Mapping[str, Any]) -> dict[str, bytes]:
+    """Returns the card's two files."""
+    return {CARD: (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode(), CARD_TEXT: text(card).encode()}
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+def names(folder: Path) -> list[str]:
+    """Returns the files below a local folder, by their path from there."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def digest(file: Path) -> str:
+    """Returns the SHA-256 of a local file."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _listed(sums: Mapping[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
 
 
 def _finite(value: Any) -> Any:

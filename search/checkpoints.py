@@ -153,6 +153,24 @@ class Checkpoints:
                 self._storage.remove(name)
         return None
 
+    def fetch_epoch(self, epoch: int, folder: Path) -> Checkpoint | None:
+        """Brings the checkpoint of one epoch into a local folder; nothing is removed here.
+
+        Args:
+            epoch: counts from 1.
+            folder: emptied and filled.
+
+        Returns:
+            What it holds, or None if there is none that is whole.
+        """
+        for name in reversed(self.names()):
+            if _epoch(name) == epoch:
+                try:
+                    return self._fetch(name, folder)
+                except (OSError, StorageError, ValueError, KeyError, TypeError) as error:
+                    _log.warning("checkpoint %s/%s is not used: %s", self._storage.uri, name, error)
+        return None
+
     def _fetch(self, name: str, folder: Path) -> Checkpoint:
         if not self._storage.exists(f"{name}/{MANIFEST}"):
             raise ValueError("it has no manifest: it was never finished")

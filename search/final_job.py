@@ -354,7 +354,7 @@ class FinalJob:
             "data": {"name": self._data, "fingerprint": self._fingerprint},
             "compared": [dataclasses.asdict(contender) | {"mean": contender.mean} for contender in contenders],
             "environment": self._environment,
-            "how_to_load": getattr(self._task, "how_to_load", ""),
+            **bundle.facts(self._task, self._spec),
         }
 
     def _summary(

@@ -75,6 +75,11 @@ class Training:
 class FinalWorker(Worker):
     """A worker whose finished run can be exported."""
 
+    @property
+    def run(self) -> Any:
+        """The task's run, as it is now; None if it failed or has not begun."""
+        return self._run
+
     def export(self, folder: Path) -> None:
         """Writes the finished model to `folder`, if the task can."""
         if hasattr(self._task, "export"):

@@ -25,6 +25,8 @@ COMMANDS = {
     "extend": ("search.cli.sweeps:extend", "Gives a sweep that is over more trials, epochs or time."),
     "stop": ("search.cli.sweeps:stop", "Asks a running sweep to save and end."),
     "final": ("search.cli.final:final", "Trains the best configurations anew, chooses one, scores it once on test."),
+    "rerun": ("search.cli.bundles:rerun", "Trains a trial again from its row alone, and compares."),
+    "bundle": ("search.cli.bundles:bundle", "Makes bundles of trials, checks bundles, exports to other forms."),
     "replay": ("search.cli.analysis:replay", "Runs another scheduler over recorded curves, without training."),
     "audit": ("search.cli.analysis:audit", "Shows why trials were stopped, and how often that was wrong."),
 }

@@ -1,0 +1,180 @@
+"""A model's card as a page of Markdown, from the document that lies beside it as JSON."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SUMS = "SHA256SUMS"
+
+
+def text(card: Mapping[str, Any]) -> str:
+    """Returns the card as Markdown.
+
+    Args:
+        card: from `search.bundle.card`; what is not in it is left out.
+    """
+    parts = (_origin, _limits, _loading, _scores, _samples, _contenders, _configuration, _environment)
+    lines = [line for part in parts for line in part(card)]
+    return "\n".join([*lines, f"`search bundle verify` checks all this; `sha256sum -c {SUMS}` the files alone.", ""])
+
+
+def _origin(card: Mapping[str, Any]) -> Iterator[str]:
+    data = card["data"]
+    best = f"the weights are those of epoch {card['best_epoch']}"
+    if card.get("kind") == "trial":
+        yield f"# The model of trial {card['trial']} of sweep {card['sweep']}"
+        yield ""
+        yield (
+            "**The test split was not opened for this model.** Its scores are those of the split that the sweep chose "
+            "by, so the best of many flatters itself; `search final` is the way to a number that holds."
+        )
+        yield ""
+        yield (
+            f"Made {card['made']} by `{card['task']}` from {card['made_from']}, with the trial's own seed "
+            f"{card['seed']}, a schedule of {card['epochs']} epochs; {best}."
+        )
+    else:
+        yield f"# The model that sweep {card['sweep']} chose"
+        yield ""
+        yield (
+            f"Made {card['made']} by `{card['task']}`, the configuration of trial {card['trial']}, trained anew with "
+            f"seed {card['seed']} for {card['epochs']} epochs; {best}."
+        )
+    if "sweep_seed" in card:
+        yield f"The sweep's own seed is {card['sweep_seed']}."
+    yield ""
+    if data["name"]:
+        yield f"Data: {data['name']}, fingerprint `{data['fingerprint']}`. Scores on other data do not compare."
+        yield ""
+
+
+def _limits(card: Mapping[str, Any]) -> Iterator[str]:
+    if card.get("limits"):
+        yield from ("## What it cannot do", "", card["limits"], "")
+
+
+def _loading(card: Mapping[str, Any]) -> Iterator[str]:
+    if card.get("how_to_load"):
+        yield from ("## How to load it", "", "```python", card["how_to_load"], "```", "")
+    if card.get("exports"):
+        yield "The same model in other forms, each compared with the first one after it was read back:"
+        yield ""
+        yield from _table(
+            ("form", "in", "largest difference of a probability"),
+            ((form, f"`{made['path']}`", f"{made['difference']:.1e}") for form, made in card["exports"].items()),
+        )
+
+
+def _scores(card: Mapping[str, Any]) -> Iterator[str]:
+    scores = card["scores"]
+    others = {**card.get("floors", {}), **card.get("references", {})}
+    if scores:
+        yield f"## Scores on {card.get('split', 'test')}"
+        yield ""
+        if others:
+            yield "Beside this model: such as need no training, and such as are known by name."
+            yield ""
+        shown = [name for name in scores if not _is_end(name, scores)]
+        yield from _table(
+            ("", "this model", *others),
+            (
+                (name, _with_interval(name, scores), *(_with_interval(name, other) for other in others.values()))
+                for name in shown
+            ),
+        )
+        if len(shown) < len(scores):
+            yield "In brackets: the interval, as the task gives it."
+            yield ""
+    if card["metrics"]:
+        yield "## At its best epoch, as it was trained"
+        yield ""
+        yield from _table(("", "value"), ((name, _number(value)) for name, value in card["metrics"].items()))
+
+
+def _is_end(name: str, scores: Mapping[str, Any]) -> bool:
+    """Whether a score is the end of another one's interval."""
+    return any(name == f"{other}_{end}" for other in scores for end in ("low", "high"))
+
+
+def _with_interval(name: str, scores: Mapping[str, Any]) -> str:
+    if scores.get(name) is None:
+        return "–"
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    interval = f" [{_number(low)}, {_number(high)}]" if low is not None and high is not None else ""
+    return f"{_number(scores[name])}{interval}"
+
+
+def _samples(card: Mapping[str, Any]) -> Iterator[str]:
+    samples = card["samples"]
+    if samples:
+        yield "## Its samples"
+        yield ""
+        measures = dict.fromkeys(name for sample in samples for name in sample["measures"])
+        yield from _table(
+            ("", *(sample["name"] for sample in samples)),
+            ((name, *(_number(sample["measures"].get(name)) for sample in samples)) for name in measures),
+        )
+
+
+def _contenders(card: Mapping[str, Any]) -> Iterator[str]:
+    compared = card.get("compared")
+    if compared:
+        yield "## What it was chosen from"
+        yield ""
+        yield f"The configurations that were trained anew, by the mean of {card['objective']} ({card['goal']}):"
+        yield ""
+        yield from _table(
+            ("trial", "mean", "trainings", "in the sweep"),
+            (
+                (
+                    contender["trial"],
+                    _number(contender["mean"]),
+                    ", ".join(_number(value) for value in contender["scores"]),
+                    _number(contender["in_sweep"]),
+                )
+                for contender in compared
+            ),
+        )
+
+
+def _configuration(card: Mapping[str, Any]) -> Iterator[str]:
+    values, space = card["configuration"], card.get("space", {})
+    yield "## Configuration"
+    yield ""
+    if space:
+        rows = ((f"`{name}`", f"`{value}`", _range(space.get(name, ()))) for name, value in sorted(values.items()))
+        yield from _table(("parameter", "value", "of"), rows)
+        others = len(space.keys() - values.keys())
+        if others:
+            yield f"The space has {others} more parameters, which this configuration has no use for; card.json has all."
+            yield ""
+    else:
+        yield from _table(("parameter", "value"), ((f"`{name}`", f"`{v}`") for name, v in sorted(values.items())))
+
+
+def _range(declarations: Any) -> str:
+    return " or ".join(dict.fromkeys(declaration["range"] for declaration in declarations)).replace("|", "\\|")
+
+
+def _environment(card: Mapping[str, Any]) -> Iterator[str]:
+    if card["environment"]:
+        yield from ("## Environment", "")
+        for name, value in card["environment"].items():
+            told = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
+            yield f"- {name}: {told}"
+        yield ""
+
+
+def _table(head: Any, rows: Any) -> Iterator[str]:
+    yield f"| {' | '.join(map(str, head))} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+    yield ""
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"

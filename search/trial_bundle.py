@@ -1,0 +1,241 @@
+"""A bundle for any trial: from the checkpoint of its best epoch, or by training it again up to there.
+
+Its scores are those of the validation split. The test split stays closed: only the final job opens it.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.storage import Storage
+from search import bundle, environment, rerun
+from search.checkpoints import Checkpoints, identity
+from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
+from search.rerun import OnEpoch, Recorded
+
+EXPORTS = "exports"
+LARGEST_DIFFERENCE = 1e-4
+"""A model in another form may give probabilities that differ by so much at most."""
+
+
+def make(
+    trial: Recorded,
+    out: Path,
+    *,
+    exports: Sequence[str] = (),
+    epochs: int | None = None,
+    samples: int = 3,
+    on_epoch: OnEpoch | None = None,
+) -> dict[str, Any]:
+    """Writes a bundle for a trial and returns its card.
+
+    Args:
+        trial: from `search.rerun.find`.
+        out: the bundle's folder; there must be none of that name yet.
+        exports: other forms in which the model is wanted, too; see `export`.
+        epochs: what the trial's schedule spans; None for what the sweep's trials have.
+        samples: at most so many.
+        on_epoch: called for each epoch that is trained again.
+
+    Raises:
+        CallerError: the trial has no score, the task cannot export, or `out` is there already.
+        SweepAborted: the trial could not be trained again as far as its best epoch, or an export is not faithful.
+    """
+    best = trial.trial.best_epoch
+    if best is None:
+        raise SweepError(
+            f"trial {trial.place} has no finite {trial.state.objective} ({trial.trial.state}), so there is no model of "
+            "it to make a bundle of"
+        )
+    check_absent(out)
+    task = rerun.prepare(trial)
+    if not hasattr(task, "export"):
+        raise TaskError(f"task {trial.spec.task!r} has no method export(run, folder), so there is nothing to bundle")
+    check_forms(trial.spec.task, task, exports)
+    schedule = epochs or trial.spec.epochs
+    with rerun.scratch() as folder, rerun.told_apart():
+        with _run(trial, task, best, schedule, on_epoch) as (run, metrics, how):
+            task.export(run, folder)
+        made = {
+            "scores": _scores(task, folder),
+            "floors": task.floors(bundle.VALID) if hasattr(task, "floors") else {},
+            "samples": list(_samples(task, folder, samples)),
+        }
+        about = _about(trial, task, metrics=metrics, schedule=schedule, how=how)
+        about["exports"] = export(task, folder, exports)
+        card = bundle.card(about, **made)
+        bundle.complete(folder, card)
+        place(folder, out)
+    return card
+
+
+def add_exports(folder: Path, forms: Sequence[str], task: Any) -> dict[str, Any]:
+    """Adds the model in other forms to a bundle that is whole, and returns its card.
+
+    Args:
+        folder: the bundle; `search.verification` says whether it is whole.
+        forms: see `export`.
+        task: of the bundle.
+
+    Raises:
+        TaskError: the task has no such form, or what it needs for it is not installed.
+        SweepAborted: an export is not faithful; the bundle is as it was.
+    """
+    check_forms(type(task).__name__, task, forms)
+    card = json.loads((folder / bundle.CARD).read_text("utf-8"))
+    with rerun.scratch() as copy, rerun.told_apart():
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        card["exports"] = {**card.get("exports", {}), **export(task, copy, forms)}
+        bundle.complete(copy, card)
+        for form in forms:
+            shutil.rmtree(folder / EXPORTS / form, ignore_errors=True)
+            shutil.copytree(copy / EXPORTS / form, folder / EXPORTS / form)
+        for name in (bundle.CARD, bundle.CARD_TEXT, bundle.SUMS):  # the checksums last
+            Storage(folder).upload(copy / name, name)
+    return card
+
+
+def export(task: Any, folder: Path, forms: Sequence[str]) -> dict[str, Any]:
+    """Writes a model in other forms, below `EXPORTS` in its folder, and returns where each is and how faithful.
+
+    Args:
+        task: `convert(folder, form, out)` writes the model in `folder` in another form into the empty folder `out`,
+            reads that back, and returns the largest difference between the probabilities that both give.
+        folder: of the model.
+        forms: of `task.forms`.
+
+    Raises:
+        SweepAborted: probabilities differ by more than `LARGEST_DIFFERENCE`.
+    """
+    made = {}
+    for form in forms:
+        path = f"{EXPORTS}/{form}"
+        out = folder / path
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        difference = float(task.convert(folder, form, out))
+        if not difference <= LARGEST_DIFFERENCE:
+            raise SweepAborted(
+                f"the model as {form} is not the same: a probability differs by {difference:.2g}, allowed is "
+                f"{LARGEST_DIFFERENCE:g}; nothing was written"
+            )
+        made[form] = {"path": path, "difference": difference}
+    return made
+
+
+def check_forms(name: str, task: Any, forms: Sequence[str]) -> None:
+    """Checks that a task has these forms, before any work is done.
+
+    Raises:
+        TaskError: it has not.
+    """
+    known = tuple(getattr(task, "forms", ())) if hasattr(task, "convert") else ()
+    for form in forms:
+        if form not in known:
+            raise TaskError(f"task {name!r} cannot export a model as {form!r}{did_you_mean(form, known)}")
+
+
+def check_absent(out: Path) -> None:
+    """Checks that a bundle's folder can be made.
+
+    Raises:
+        SweepError: there is something of that name.
+    """
+    if out.exists():
+        raise SweepError(f"{out} is there already; give --out the name of a folder that is not")
+
+
+def _about(trial: Recorded, task: Any, *, metrics: Mapping[str, float], schedule: int, how: str) -> dict[str, Any]:
+    session = trial.session
+    return {
+        "kind": "trial",
+        "sweep": trial.spec.name,
+        "task": trial.spec.task,
+        "options": dict(trial.spec.options),
+        "trial": trial.trial.trial,
+        "state": trial.trial.state,
+        "configuration": dict(trial.trial.values),
+        "seed": trial.trial.seed,
+        "epochs": schedule,
+        "best_epoch": trial.trial.best_epoch,
+        "objective": trial.state.objective,
+        "goal": trial.state.goal,
+        "metrics": dict(metrics),
+        "made_from": how,
+        "data": {"name": session.get("data") or "", "fingerprint": session.get("data_fingerprint") or ""},
+        "environment": {
+            "commit": environment.commit(),
+            "python": platform.python_version(),
+            "packages": ", ".join(f"{name} {version}" for name, version in environment.versions().items()),
+            "backend": trial.spec.backend,
+        },
+        **bundle.facts(task, trial.spec, split=bundle.VALID),
+    }
+
+
+@contextlib.contextmanager
+def _run(
+    trial: Recorded, task: Any, best: int, schedule: int, on_epoch: OnEpoch | None
+) -> Iterator[tuple[Any, Mapping[str, float], str]]:
+    """The trial's run as it was after its best epoch, the metrics of that epoch, and how it was had."""
+    with rerun.scratch() as folder:
+        run = _restored(trial, task, best, schedule, folder)
+        if run is not None:
+            yield run, trial.trial.epochs[best].metrics, f"the checkpoint of epoch {best}"
+            return
+    with rerun.training(trial, until=best, epochs=schedule, on_epoch=on_epoch) as again:
+        if again.failure is not None:
+            raise SweepAborted(
+                f"trial {trial.place} has no checkpoint of its best epoch {best} any more, and could not be trained "
+                f"again up to there: {again.failure}"
+            )
+        compared = rerun.compare(trial, again, until=best)
+        agreement = "to the last bit" if not compared.difference else f"but for {compared.difference:.1e} of a metric"
+        told = f"agreeing with the ledger {agreement}" if compared.agrees else f"NOT agreeing with it, {agreement}"
+        yield again.worker.run, again.history[best], f"a rerun of its {best} epochs, {told}"
+
+
+def _restored(trial: Recorded, task: Any, best: int, schedule: int, folder: Path) -> Any:
+    spec, found = trial.spec, trial.trial
+    checkpoints = Checkpoints(
+        trial.storage, found.trial, identity(spec.task, dict(spec.options), found.values, found.seed)
+    )
+    if checkpoints.fetch_epoch(best, folder) is None:
+        return None
+    run = task.start(dict(found.values), epochs=schedule, seed=found.seed)
+    if not hasattr(run, "restore"):
+        return None
+    run.restore(folder)
+    return run
+
+
+def _scores(task: Any, folder: Path) -> dict[str, float]:
+    if not hasattr(task, "score"):
+        return {}
+    return {name: float(value) for name, value in task.score(folder, bundle.VALID).items()}
+
+
+def _samples(task: Any, folder: Path, count: int) -> Iterator[dict[str, Any]]:
+    if count and hasattr(task, "samples"):
+        out = folder / "samples"
+        out.mkdir()
+        for name, path, measures in itertools.islice(task.samples(folder, out), count):
+            where = Path(out, path).relative_to(out).as_posix()
+            yield {"name": name, "path": f"samples/{where}", "measures": dict(measures)}
+
+
+def place(folder: Path, out: Path) -> None:
+    """Gives a finished folder its name; there is nothing of that name before all of it is there."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, part)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
