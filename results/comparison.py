@@ -122,6 +122,7 @@ def summary(sweep: Sweep) -> dict[str, Any]:
         "trials": len(rows),
         **dict(sorted(states.items())),
         "finals": len(sweep.arrow("finals", ["final"])),
+        "openings": len(sweep.arrow("openings", ["opening"])),
         "sessions": len(sessions),
         "epochs": sum(row["epochs"] or 0 for row in rows),
         "train_s": sum(row["train_s"] or 0.0 for row in rows),

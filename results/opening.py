@@ -182,6 +182,10 @@ class Results:
         """Returns the models that were trained anew at the end, with their scores."""
         return self.frame("finals", columns)
 
+    def piece_scores(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Returns what the final models scored on each piece."""
+        return self.frame("piece_scores", columns)
+
     def samples(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Returns what the final models produced."""
         return self.frame("samples", columns)

@@ -30,6 +30,8 @@ REASONS = {
     ),
     "stopped": ("scheduler", "budget", "user"),
 }
+HELD_BACK = "test"
+"""The split whose every opening is written down."""
 ONCE = ("proposals", "attempts", "attempt_ends", "openings")
 """Tables in which nothing is ever said a second time."""
 
@@ -242,7 +244,10 @@ def all_accounted_for(view: "View", finder: "Finder") -> None:
 
 
 def finals_hold(view: "View", finder: "Finder") -> None:
-    """At most one model is chosen; each comes from a trial, has finite scores, and its test split was seen opened."""
+    """At most one model is chosen; each comes from a trial, has finite scores, and its test split was seen opened.
+
+    Samples and scores of pieces are those of models that there are.
+    """
     proposed = {row["trial"] for row in view.rows("proposals")}
     openings = view.rows("openings")
     chosen: list[Row] = []
@@ -261,7 +266,22 @@ def finals_hold(view: "View", finder: "Finder") -> None:
             )
     for row in chosen[1:]:
         finder.row("chosen twice", "finals", row, f"is chosen, and so is final {chosen[0]['final']}")
-    known = {row["final"] for row in view.rows("finals")}
+    models = {row["final"]: row for row in view.rows("finals")}
+    told: set[tuple[int, str]] = set()
+    for row in view.rows("piece_scores"):
+        final = models.get(row["final"])
+        if (row["final"], row["split"]) in told:
+            continue  # a model's pieces are written together: one of them stands for all
+        told.add((row["final"], row["split"]))
+        if final is None:
+            finder.row("no final", "piece_scores", row, f"final {row['final']} does not exist")
+        elif row["split"] == HELD_BACK and not any(
+            opening["split"] == HELD_BACK and opening["seq"] < row["seq"] and _opened(opening, final)
+            for opening in openings
+        ):
+            what = f"was scored on {HELD_BACK}, but no row in openings before it says so"
+            finder.row("scored in secret", "piece_scores", row, what)
+    known = models.keys()
     for row in view.rows("samples"):
         if row["final"] is not None and row["final"] not in known:
             finder.row("no final", "samples", row, f"final {row['final']} does not exist")

@@ -229,6 +229,15 @@ def _tables() -> tuple[Table, ...]:
             ), ("metrics", "scores", "config"),
         ),
         Table(
+            "piece_scores", "a final model was scored on one piece of a split", ("sweep", "final", "split", "piece"), (
+                Column("final", LONG, "", "training whose model was scored"),
+                Column("split", TEXT, "", "which split, such as valid"),
+                Column("piece", TEXT, "", "the piece's id"),
+                Column("value", FLOAT, "", "the piece's score; the mean by weight is the first objective on the split"),
+                Column("weight", FLOAT, "", "how much the piece counts, such as its notes"),
+            ),
+        ),
+        Table(
             "samples", "a finished model produced something", ("sweep", "sample"), (
                 Column("sample", LONG, "", "number of the sample, from 0"),
                 Column("final", LONG, "", "training whose model made it"),

@@ -77,10 +77,12 @@ def run(
             writer=Writer(storage, ledger.schema, session=session, next_seq=ledger.last_seq + 1),
             storage=storage,
             task=prepared.task,
+            space=prepared.space,
             crew=crew,
             command=command,
             on_epoch=on_epoch,
             on_training=on_training,
+            say=say,
             environment={name: row[name] for name in ("commit", "python", "packages", "backend")},
         )
         job.note("sessions", row)

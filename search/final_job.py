@@ -8,27 +8,31 @@ had begun goes on from its checkpoint.
 import dataclasses
 import getpass
 import hashlib
-import json
 import logging
-import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from results.storage import Storage
 from search import bundle
 from search.checkpoints import folder_of
 from search.crews import Crew
+from search.distance import apart
 from search.errors import SweepAborted, SweepError
-from search.final_summary import Contender, FinalSummary
-from search.final_work import FOLDER, Place, Training, finish, train
+from search.final_choice import Choice, choose
+from search.final_summary import FinalSummary
+from search.final_work import FOLDER, Place, Training, finish, measure, train
+from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState, TrialState
+from search.task import costs
 
 _log = logging.getLogger(__name__)
 
 TEST = "test"
 """The split that is opened for the chosen model, and for nothing else."""
+VALID = "valid"
+"""The split that models are compared on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,21 +53,20 @@ OnEpoch = Callable[[int, int, Mapping[str, float]], None]
 """Called after each epoch of a final training: its number, the epoch, the metrics."""
 
 
-def candidates(state: SweepState, count: int) -> list[TrialState]:
-    """Returns the trials with the best distinct configurations, at most `count`, the best first.
+def candidates(state: SweepState, space: Space, count: int, *, least: float) -> list[TrialState]:
+    """Returns the trials with the best configurations that are far enough apart, at most `count`, the best first.
 
-    Trials that were stopped come last: they have lost against others at the same epoch. One that the end of the sweep
-    has left unfinished counts with what it has reached.
+    Trials that were stopped come last, for somebody has found them worse. One that a budget cut short does not: if it
+    is among the best with fewer epochs, so much the better.
+
+    Args:
+        state: of the sweep.
+        space: where configurations are compared.
+        count: so many at most.
+        least: how far apart they have to be, see `search.distance`; so copies of one point do not fill the list.
     """
-    found: dict[str, TrialState] = {}
-    ranked = state.ranked()
-    for trial in sorted(ranked, key=lambda trial: trial.state == "stopped"):
-        found.setdefault(_identity(trial.values), trial)
-    return list(found.values())[:count]
-
-
-def _identity(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)
+    ranked = sorted(state.ranked(), key=lambda trial: trial.state == "stopped")
+    return apart(space, ((trial, trial.values) for trial in ranked), count=count, least=least)
 
 
 def fresh_seed(seed: int, trial: int, epochs: int, index: int) -> int:
@@ -84,9 +87,11 @@ class FinalJob:
         storage: Storage,
         task: Any,
         crew: Crew,
+        space: Space | None = None,
         command: str = "search final",
         on_epoch: OnEpoch | None = None,
         on_training: Callable[[FinalTrainingDone], None] | None = None,
+        say: Callable[[str], None] = _log.info,
         environment: Mapping[str, Any] | None = None,
     ):
         """Takes what it works with.
@@ -98,14 +103,17 @@ class FinalJob:
             storage: of the sweep.
             task: only asked what it can do, and for its data: the work is the crew's.
             crew: trains, scores and samples.
+            space: of the sweep; None to ask the task for it.
             command: what the user typed, for the record.
             on_epoch: see `OnEpoch`.
             on_training: called after each final training.
+            say: told what a person at the terminal should know.
             environment: python, packages, commit and backend, for the model's card.
         """
         self._spec, self._state, self._writer, self._storage = spec, state, writer, storage
         self._task, self._crew, self._command = task, crew, command
-        self._on_epoch, self._on_training = on_epoch, on_training
+        self._space = space or Space.explore(task.space).narrowed(spec.space)
+        self._on_epoch, self._on_training, self._say = on_epoch, on_training, say
         self._environment = dict(environment or {})
         self._objective, self._goal = state.objective, state.goal
         self._sign = -1.0 if state.goal == "max" else 1.0
@@ -123,28 +131,33 @@ class FinalJob:
             raise SweepError(
                 f"sweep {self._spec.name!r} asks for no final job ([final] models = 0); ask for one with --models 1"
             )
-        chosen = candidates(self._state, self._spec.final.models)
+        final = self._spec.final
+        chosen = candidates(self._state, self._space, final.models, least=final.apart)
         if not chosen:
             raise SweepError(
                 f"sweep {self._spec.name!r} has no trial with a finite {self._objective}, so there is nothing to "
                 f"choose from; `search status {self._spec.name}` says what became of its trials"
             )
+        if len(chosen) < final.models:
+            self._say(
+                f"{final.models} configurations were asked for; the sweep has {len(chosen)} with a finite "
+                f"{self._objective} that are far enough apart (apart = {final.apart:g} of [final])."
+            )
         rows = self._train(chosen)
-        contenders = self._contenders(chosen, rows)
-        if not contenders:
+        self._score_pieces(rows)
+        choice = self._choice(chosen, rows)
+        if choice is None:
             reasons = "; ".join(dict.fromkeys(row["reason"] for row in rows))
             raise SweepAborted(
                 f"none of the {len(rows)} final trainings of sweep {self._spec.name!r} could be finished: {reasons}; "
                 "the same command tries them again"
             )
-        row = min(
-            (row for row in rows if row["trial"] == contenders[0].trial and row["state"] == "completed"),
-            key=self._loss,
-        )
+        of_winner = (row for row in rows if row["trial"] == choice.winner.trial and row["state"] == "completed")
+        row = min(of_winner, key=lambda row: self._sign * row[self._objective])
         card = bundle.read_card(self._storage)
         if card is None or card["final"] != row["final"]:
-            card = self._produce(row, contenders)
-        return self._summary(contenders, row, card)
+            card = self._produce(row, choice)
+        return self._summary(choice, row, card)
 
     # --- training anew ------------------------------------------------------------------------------------------------
 
@@ -244,39 +257,52 @@ class FinalJob:
 
     # --- choosing and producing ---------------------------------------------------------------------------------------
 
-    def _loss(self, row: Mapping[str, Any]) -> float:
-        return self._sign * row[self._objective]
-
-    def _contenders(self, chosen: Iterable[TrialState], rows: Iterable[Mapping[str, Any]]) -> list[Contender]:
-        """Returns the configurations by the mean of their final trainings, the best first."""
-        rows = list(rows)
-        found = []
-        for trial in chosen:
-            values = [
-                row[self._objective] for row in rows if row["trial"] == trial.trial and row["state"] == "completed"
-            ]
-            if values:
-                in_sweep = self._state.best_value(trial.trial)
-                found.append(
-                    Contender(
-                        trial=trial.trial,
-                        values=dict(trial.values),
-                        in_sweep=math.nan if in_sweep is None else in_sweep,
-                        scores=tuple(values),
-                    )
+    def _score_pieces(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Scores the models on each piece of the validation split, those that have not been, if the task can."""
+        if not hasattr(self._task, "score_pieces"):
+            return
+        left = [row for row in rows if row["model"] and not self._state.piece_scores(row["final"], VALID)]
+        work = [((self._place(),), {"model": row["model"], "split": VALID}) for row in left]
+        for index, message in self._crew.run(measure, work):
+            if "failed" in message:
+                self._say(
+                    f"The pieces of final training {left[index]['final']} could not be scored: {message['failed']}; "
+                    "the models are compared by their seeds alone."
                 )
-        return sorted(found, key=lambda contender: self._sign * contender.mean)
+            else:
+                self._note_all(self._piece_rows(left[index]["final"], VALID, message["result"]["pieces"]))
 
-    def _produce(self, row: Mapping[str, Any], contenders: Iterable[Contender]) -> dict[str, Any]:
+    def _piece_rows(
+        self, final: int, split: str, pieces: Mapping[str, tuple[float, float]]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ("piece_scores", {"final": final, "split": split, "piece": piece, "value": value, "weight": weight})
+            for piece, (value, weight) in pieces.items()
+        ]
+
+    def _choice(self, chosen: Sequence[TrialState], rows: Iterable[Mapping[str, Any]]) -> Choice | None:
+        final = self._spec.final
+        return choose(
+            self._state,
+            chosen,
+            rows,
+            split=VALID,
+            rule=final.rule,
+            costs=costs(self._spec.task, self._task, self._state.schema.metrics, final.costs),
+            as_in_sweep=self._epochs == self._spec.epochs,
+            seed=self._spec.seed,
+        )
+
+    def _produce(self, row: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
         """Opens the test split for the chosen model, lets it make samples, writes the bundle; returns its card."""
         if not row["model"]:
             self._choose(row, {})
-            return bundle.card(self._about(row, contenders), scores={}, floors={}, samples=[])
+            return bundle.card(self._about(row, choice), scores={}, floors={}, samples=[])
         bundle.begin(self._storage)
         known = {name: row[name] for name in self._state.schema.scores if row.get(name) is not None}
         split = TEST if hasattr(self._task, "score") and not known else ""
-        if split and not self._is_open(row["model"]):
-            self.note("openings", self._opening(row["model"]))
+        if split:
+            self._open(row["model"])
         work = {
             "model": row["model"],
             "split": split,
@@ -286,7 +312,7 @@ class FinalJob:
         }
         for _, message in self._crew.run(finish, [((self._place(),), work)]):
             if message.get("scored"):
-                self._choose(row, message["scores"])
+                self._choose(row, message["scores"], message["pieces"])
             if "failed" in message:
                 raise SweepAborted(
                     f"the chosen model ({row['model']}) could not be scored or heard: {message['failed']}; "
@@ -298,16 +324,30 @@ class FinalJob:
                 made = dict(message["result"])
                 files = made.pop("files")
                 self._write_samples(row["final"], made["samples"])
-                card = bundle.card(self._about(row, contenders), **made)
+                card = bundle.card(self._about(row, choice), **made)
                 bundle.write(self._storage, row["model"], card, files)
                 return card
         raise SweepAborted("the work on the chosen model ended without a word; the same command tries again")
 
-    def _is_open(self, model: str) -> bool:
-        return any(
-            (row["split"], row["model"], row["data_fingerprint"]) == (TEST, model, self._fingerprint)
+    def _open(self, model: str) -> None:
+        """Notes that the test split is opened for a model, and says so if it was opened before."""
+        before = [
+            row["model"]
             for row in self._state.openings
-        )
+            if (row["split"], row["data_fingerprint"]) == (TEST, self._fingerprint)
+        ]
+        if model in before:
+            self._say(
+                f"The test split was opened for {model} before, but its scores were never written down; it is scored "
+                "again, and this counts as the same opening."
+            )
+            return
+        if before:
+            self._say(
+                f"The test split is opened again: in this sweep it was opened for {', '.join(before)}, and now it is "
+                f"for {model}. A choice that changes after a look at the test split makes its score flatter the model."
+            )
+        self.note("openings", self._opening(model))
 
     def _opening(self, model: str) -> dict[str, Any]:
         return {
@@ -320,12 +360,21 @@ class FinalJob:
             "data_fingerprint": self._fingerprint,
         }
 
-    def _choose(self, row: Mapping[str, Any], scores: Mapping[str, float]) -> None:
-        """Marks a final training as the chosen one, and no other."""
-        for other in self._state.finals:
-            if other["chosen"] and other["final"] != row["final"]:
-                self.note("finals", {**_without_common(other), "chosen": False})
-        self.note("finals", {**_without_common(row), **scores, "chosen": True})
+    def _choose(
+        self,
+        row: Mapping[str, Any],
+        scores: Mapping[str, float],
+        pieces: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """Marks a final training as the chosen one, and no other, and writes what it scored on the test split."""
+        others = (other for other in self._state.finals if other["chosen"] and other["final"] != row["final"])
+        self._note_all(
+            [
+                *self._piece_rows(row["final"], TEST, pieces or {}),
+                *(("finals", {**_without_common(other), "chosen": False}) for other in others),
+                ("finals", {**_without_common(row), **scores, "chosen": True}),
+            ]
+        )
 
     def _write_samples(self, final: int, samples: Iterable[Mapping[str, Any]]) -> None:
         known = {row["name"]: row["sample"] for row in self._state.samples if row["final"] == final}
@@ -336,7 +385,7 @@ class FinalJob:
             row = {"sample": known[sample["name"]], "final": final, "name": sample["name"], "path": sample["path"]}
             self.note("samples", row | dict(sample["measures"]))
 
-    def _about(self, row: Mapping[str, Any], contenders: Iterable[Contender]) -> dict[str, Any]:
+    def _about(self, row: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
         """What the card says of where the model comes from."""
         return {
             "sweep": self._spec.name,
@@ -352,20 +401,19 @@ class FinalJob:
             "goal": self._goal,
             "metrics": {name: row[name] for name in self._state.schema.metrics if row.get(name) is not None},
             "data": {"name": self._data, "fingerprint": self._fingerprint},
-            "compared": [dataclasses.asdict(contender) | {"mean": contender.mean} for contender in contenders],
+            "compared": [dataclasses.asdict(each) | {"mean": each.mean} for each in choice.contenders],
+            "choice": {"rule": choice.rule, "over": choice.over, "seed_sd": choice.seed_sd},
             "environment": self._environment,
             **bundle.facts(self._task, self._spec),
         }
 
-    def _summary(
-        self, contenders: Iterable[Contender], row: Mapping[str, Any], card: Mapping[str, Any]
-    ) -> FinalSummary:
+    def _summary(self, choice: Choice, row: Mapping[str, Any], card: Mapping[str, Any]) -> FinalSummary:
         place = self._storage.where(bundle.FOLDER) if row["model"] else ""
         return FinalSummary(
             sweep=self._spec.name,
             objective=self._objective,
             goal=self._goal,
-            contenders=tuple(contenders),
+            choice=choice,
             final=row["final"],
             seed=row["seed"],
             failed=sum(other["state"] == "failed" for other in self._state.finals),
@@ -385,9 +433,14 @@ class FinalJob:
 
     def note(self, table: str, row: Mapping[str, Any]) -> None:
         """Writes an event down, at once: each of them stands for minutes of work."""
-        seq = self._writer.append(table, row)
+        self._note_all([(table, row)])
+
+    def _note_all(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Writes events down, all or none."""
+        numbers = [self._writer.append(table, row) for table, row in events]
         self._writer.flush()
-        self._state.apply(table, {**row, "seq": seq})
+        for number, (table, row) in zip(numbers, events, strict=True):
+            self._state.apply(table, {**row, "seq": number})
 
 
 _COMMON = ("sweep", "seq", "session", "time")

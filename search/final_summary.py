@@ -1,30 +1,16 @@
 """What the final job says when it is done: what won, by how much, where everything lies, what to type next."""
 
 import dataclasses
-import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from search.final_choice import Choice, Contender
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A configuration that was trained anew.
-
-    Attributes:
-        trial: whose it is.
-        in_sweep: the first objective that the trial reached in the sweep.
-        scores: the first objective of each final training, at its best epoch.
-    """
-
-    trial: int
-    values: Mapping[str, Any]
-    in_sweep: float
-    scores: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean of `scores`, by which a model is chosen."""
-        return statistics.fmean(self.scores)
+_WORDS = {
+    "tied_cheapest": "the cheapest of those that are tied with the best",
+    "one_standard_error": "the cheapest within a standard error of the best mean",
+    "best_mean": "the best mean",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +20,7 @@ class FinalSummary:
     Attributes:
         objective: the metric that models were chosen by, on the validation split.
         goal: min or max.
-        contenders: the best first; the first one won.
+        choice: how the configurations that were trained anew compare, and which was taken.
         final: number of the training whose model was taken.
         seed: of that training.
         failed: final trainings that failed.
@@ -52,7 +38,7 @@ class FinalSummary:
     sweep: str
     objective: str
     goal: str
-    contenders: tuple[Contender, ...]
+    choice: Choice
     final: int
     seed: int
     failed: int
@@ -66,37 +52,109 @@ class FinalSummary:
     ledger: str
     next_steps: tuple[str, ...]
 
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """The configurations that were trained anew, the best mean first."""
+        return self.choice.contenders
+
     def document(self) -> dict[str, Any]:
         """Returns all of it as plain values for JSON."""
-        return dataclasses.asdict(self) | {"mean": self.contenders[0].mean}
+        return dataclasses.asdict(self) | {"mean": self.choice.winner.mean}
 
     def text(self) -> str:
         """Returns it as lines for a person."""
+        parts = [*self._winner(), *self._table(), *self._sureness(), *self._curse(), *self._failures()]
         return "\n".join(
-            [*self._winner(), *self._scores(), "", *self._places(), "", "Next:", *(f"  {s}" for s in self.next_steps)]
+            [*parts, *self._scores(), "", *self._places(), "", "Next:", *(f"  {s}" for s in self.next_steps)]
         )
 
-    def _winner(self) -> list[str]:
-        best, *others = self.contenders
-        count = len(best.scores)
+    def _winner(self) -> Iterator[str]:
+        won, count = self.choice.winner, len(self.choice.winner.scores)
         of = f"the mean of {count} trainings" if count > 1 else "one training with a fresh seed"
-        lines = [
-            f"Trial {best.trial} of sweep {self.sweep} won: {self.objective} {best.mean:.4f} ({of}; in the sweep "
-            f"{best.in_sweep:.4f})."
-        ]
-        if others:
-            second = others[0]
-            lines.append(
+        yield (
+            f"Trial {won.trial} of sweep {self.sweep} won: {self.objective} {won.mean:.4f} ({of}; in the sweep "
+            f"{won.in_sweep:.4f})."
+        )
+        best = self.contenders[0]
+        if best.trial != won.trial:
+            yield (
+                f"Trial {best.trial} has the best mean, {best.mean:.4f}; the rule {self.choice.rule} takes "
+                f"{_WORDS[self.choice.rule]}{_told_costs(won, best)}."
+            )
+        elif len(self.contenders) > 1:
+            second = self.contenders[1]
+            yield (
                 f"That is {abs(second.mean - best.mean):.4f} better than trial {second.trial} ({second.mean:.4f}), the "
                 f"next of {len(self.contenders)} configurations that were trained anew."
             )
-            if count == 1:
-                lines.append(
-                    "With one training each, such a difference may be luck; more seeds would tell (--seeds 3)."
-                )
+
+    def _table(self) -> Iterator[str]:
+        if len(self.contenders) == 1 and self.contenders[0].interval is None:
+            return
+        costs = list(dict.fromkeys(name for each in self.contenders for name in each.costs))
+        head = ["", "trial", "mean", "95 % interval", "sd", "behind the best", "is the best", *costs]
+        rows = [head, *(self._row(each, costs) for each in self.contenders)]
+        kept = [i for i, name in enumerate(head) if not name or any(row[i] not in ("", "-") for row in rows[1:])]
+        widths = [max(len(row[i]) for row in rows) for i in kept]
+        yield ""
+        for row in rows:
+            yield "  ".join(f"{row[i]:>{width}}" for i, width in zip(kept, widths, strict=True)).rstrip()
+
+    def _row(self, each: Contender, costs: list[str]) -> list[str]:
+        behind = "" if each is self.contenders[0] else f"{abs(each.difference):.4f}"
+        if behind and each.difference_interval:
+            low, high = sorted(_behind(end, self.goal) for end in each.difference_interval)
+            behind += f" ({low:.4f} to {high:.4f})"
+        return [
+            "*" if each.chosen else "=" if each.tied else "",
+            str(each.trial),
+            f"{each.mean:.4f}",
+            "-" if each.interval is None else f"{each.interval[0]:.4f} to {each.interval[1]:.4f}",
+            "-" if each.sd is None else f"{each.sd:.4f}",
+            behind,
+            "-" if each.chance_best is None else f"{100 * each.chance_best:.0f} %",
+            *(f"{each.costs[name]:.6g}" if name in each.costs else "-" for name in costs),
+        ]
+
+    def _sureness(self) -> Iterator[str]:
+        choice, several = self.choice, len(self.contenders) > 1
+        tied = [str(each.trial) for each in self.contenders if each.tied]
+        if choice.over == "nothing" or choice.over == "pieces":
+            yield "With one training each, an interval is not possible, for nobody knows what another seed would give."
+            if several:
+                yield "With one training each, such a difference may be luck; more seeds would tell (--seeds 3)."
+        if choice.over == "nothing":
+            return
+        over = f"{choice.num_pieces} pieces of the validation split" if choice.num_pieces else ""
+        if choice.seed_sd is not None:
+            over = f"seeds (sd {choice.seed_sd:.4f} from one to the next)" + (f" and {over}" if over else "")
+            yield f"Intervals are over {over}."
+        if not several:
+            return
+        alone = f"Over {over} alone" if choice.over == "pieces" else "By that"
+        if len(tied) > 1:
+            yield f"{alone}, trials {', '.join(tied)} are tied (* and =): each of them may be the best."
+        else:
+            yield f"{alone}, no other one may be as good as trial {tied[0]}."
+
+    def _curse(self) -> Iterator[str]:
+        choice = self.choice
+        if choice.promised is None or choice.found is None:
+            return
+        lost = _behind(choice.found - choice.promised, self.goal)
+        than = "worse" if lost > 0 else "better"
+        line = (
+            f"The sweep promised {choice.promised:.4f} (mean of these configurations), training anew gave "
+            f"{choice.found:.4f}: {abs(lost):.4f} {than}."
+        )
+        if choice.expected is not None:
+            luck = _behind(choice.expected - choice.promised, self.goal)
+            line += f" {luck:.4f} worse was to be expected, as the best of many are also the luckiest."
+        yield line
+
+    def _failures(self) -> Iterator[str]:
         if self.failed:
-            lines.append(f"{self.failed} final training{'s' * (self.failed > 1)} failed; the table finals says why.")
-        return lines
+            yield f"{self.failed} final training{'s' * (self.failed > 1)} failed; the table finals says why."
 
     def _scores(self) -> list[str]:
         if not self.scores:
@@ -123,3 +181,13 @@ class FinalSummary:
         rows = [("bundle", self.bundle), ("tables", self.ledger)]
         rows += [("sample", sample) for sample in self.samples]
         return [f"{name:<8}{place}" for name, place in rows if place]
+
+
+def _behind(difference: float, goal: str) -> float:
+    """A difference such that more of it is worse."""
+    return difference if goal == "min" else -difference
+
+
+def _told_costs(won: Contender, best: Contender) -> str:
+    told = [f"{n} {won.costs[n]:.6g} against {best.costs[n]:.6g}" for n in won.costs if n in best.costs]
+    return f": {', '.join(told)}" if told else ""

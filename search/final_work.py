@@ -136,6 +136,31 @@ def train(place: Place, training: Training) -> Iterator[Message]:
         worker.close()
 
 
+def measure(place: Place, *, model: str, split: str) -> Iterator[Message]:
+    """Scores a model on each piece of a split.
+
+    Yields:
+        The result: `pieces`, piece -> (value, weight).
+
+    Raises:
+        TrialFailed: the task returns something else.
+    """
+    sweep, task = Storage(place.storage), place.made()
+    with _scratch() as folder:
+        _download(sweep, model, folder)
+        yield {"result": {"pieces": _pieces(task, folder, split)}}
+
+
+def _pieces(task: Any, folder: Path, split: str) -> dict[str, tuple[float, float]]:
+    told = task.score_pieces(folder, split)
+    try:
+        return {str(piece): (float(value), float(weight)) for piece, (value, weight) in dict(told).items()}
+    except (TypeError, ValueError) as error:
+        raise TrialFailed(
+            f"score_pieces returned no mapping of pieces to (value, weight): {error}", reason_kind="no_metric"
+        ) from error
+
+
 def finish(
     place: Place, *, model: str, split: str, stored: Mapping[str, float], out: str, num_samples: int
 ) -> Iterator[Message]:
@@ -150,20 +175,22 @@ def finish(
         num_samples: at most so many.
 
     Yields:
-        `{"scored": split, "scores": ...}`, then the result: `scores`; `floors`, model -> scores (empty if the task has
-        none); `samples`, each with `name`, `path` below the sweep's folder, and `measures`; `files`, all that was
-        written below `out`, with SHA-256.
+        `{"scored": split, "scores": ..., "pieces": ...}`, then the result: `scores`; `floors`, model -> scores (empty
+        if the task has none); `samples`, each with `name`, `path` below the sweep's folder, and `measures`; `files`,
+        all that was written below `out`, with SHA-256.
     """
     sweep, task = Storage(place.storage), place.made()
     with _scratch() as folder, _scratch() as made:
         _download(sweep, model, folder)
-        scores = dict(stored)
+        scores, pieces = dict(stored), {}
         if split:
             known = files_of(sweep, model)
             scores = {name: float(value) for name, value in task.score(folder, split).items()}
+            if hasattr(task, "score_pieces"):
+                pieces = _pieces(task, folder, split)
             added = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - known.keys()
             _list(sweep, model, known | _upload(folder, sweep, model, added))
-        yield {"scored": split, "scores": scores}
+        yield {"scored": split, "scores": scores, "pieces": pieces}
         floors = task.floors("test") if hasattr(task, "floors") else {}
         samples, files = [], {}
         if num_samples and hasattr(task, "samples"):

@@ -35,6 +35,9 @@ Backend = Literal["tensorflow", "jax"]
 SearcherKind = Literal["tpe", "random", "qmc", "cmaes", "nsga2"]
 SchedulerKind = Literal["asha", "asha_promotion", "hyperband", "median", "none"]
 
+FinalRule = Literal["tied_cheapest", "one_standard_error", "best_mean"]
+"""Rules of `results.statistics`, which is not imported for their names: it would bring numpy to every `--help`."""
+
 SCALES = ("linear", "log", "reverse_log")
 LARGEST_SEED = 2**32 - 1
 POSITIVE = number(0, low_open=True)
@@ -74,6 +77,10 @@ def _objectives(value: Any) -> tuple[Objective, ...]:
     return objectives
 
 
+def _costs(value: Any) -> tuple[Objective, ...]:
+    return list_of(_objective, 'texts such as "notes_per_s max"')(value)
+
+
 def _task(value: object) -> str:
     path = text(value)
     module, colon, name = path.rpartition(":")
@@ -84,6 +91,9 @@ def _task(value: object) -> str:
 
 OBJECTIVES = Kind(
     name='a list of texts such as "val_loss min"', read=_objectives, write=lambda value: [str(item) for item in value]
+)
+COSTS = Kind(
+    name='a list of texts such as "notes_per_s max"', read=_costs, write=lambda value: [str(item) for item in value]
 )
 TASK = Kind(name="`module:Class` or `path/to/file.py:Class`", read=_task)
 
@@ -170,6 +180,28 @@ class FinalSettings(_Checked):
     )
     seeds: int = key("seeds", whole(1), 1, "fresh seeds for each of them", change=When.RESUME)
     epochs: int = key("epochs", whole(0), 0, "epochs of a final training; 0: as in the sweep", change=When.RESUME)
+    apart: float = key(
+        "apart",
+        number(0, 1),
+        0.05,
+        "so far apart they have to be; 1: nothing is alike, 0: any difference will do",
+        change=When.RESUME,
+    )
+    rule: FinalRule = key(
+        "rule",
+        one_of(FinalRule),
+        "tied_cheapest",
+        "which is chosen: the cheapest of those tied with the best, or of those within a standard error of it, "
+        "or the best mean",
+        change=When.RESUME,
+    )
+    costs: tuple[Objective, ...] = key(
+        "costs",
+        COSTS,
+        (),
+        "metrics with `min` or `max` that say what is cheap, the first counts most; empty: as the task says",
+        change=When.RESUME,
+    )
     samples: int = key("samples", whole(0), 3, "samples that the chosen model makes", change=When.RESUME)
 
 

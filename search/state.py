@@ -64,6 +64,7 @@ class SweepState:
         self._counts: Counter[str] = Counter()
         self._best_losses: dict[int, float] = {}
         self._rows: dict[str, dict[int, dict[str, Any]]] = {table: {} for table in _KEYS}
+        self._pieces: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
         self._handlers = {
             "proposals": self._proposal,
             "attempts": self._attempt,
@@ -71,6 +72,7 @@ class SweepState:
             "epochs": self._epoch,
             "decisions": self._decision,
             "trials": self._trial_end,
+            "piece_scores": self._piece_score,
         }
 
     def apply(self, table: str, row: Mapping[str, Any]) -> None:
@@ -150,6 +152,10 @@ class SweepState:
     def openings(self) -> list[dict[str, Any]]:
         """Rows of the table of this name."""
         return self._list("openings")
+
+    def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
+        """Returns what a final model scored on each piece of a split, as (value, weight); empty if nobody wrote it."""
+        return dict(self._pieces.get((final, split), {}))
 
     def loss(self, trial: int, epoch: int) -> float | None:
         """Returns the first objective at an epoch with its sign turned so that lower is better.
@@ -308,6 +314,10 @@ class SweepState:
             row["verdict"],
             bool(row.get("audited")),
         )
+
+    def _piece_score(self, row: Mapping[str, Any], time: float | None) -> None:
+        pieces = self._pieces.setdefault((row["final"], row["split"]), {})
+        pieces[row["piece"]] = _number(row.get("value")), _number(row.get("weight"))
 
     def _trial_end(self, row: Mapping[str, Any], time: float | None) -> None:
         trial = self._trial(row["trial"])

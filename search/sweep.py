@@ -36,7 +36,7 @@ from search.searcher import Searcher
 from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState
-from search.task import declared, goals, load_task
+from search.task import costs, declared, goals, load_task
 from search.trial import STOP_FILE
 
 _log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ def prepare(spec: SweepSpec) -> Prepared:
         measures=declared(spec.task, task, "measures"),
         objectives=goals(spec.task, metrics, spec.objectives),
     )
+    costs(spec.task, task, metrics, spec.final.costs)
     return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
 
 
@@ -365,7 +366,7 @@ def run(
         address: of a Ray cluster; None starts one on this machine.
         dashboard: whether to start Ray's dashboard with it.
         watch: see `Watch`.
-        tell_final: what the final job calls to tell how far it is, `on_epoch` and `on_training` of `FinalJob`.
+        tell_final: what the final job calls to tell how far it is, `on_epoch`, `on_training` and `say` of `FinalJob`.
 
     Raises:
         CallerError: nothing was started.
@@ -429,6 +430,7 @@ def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> Final
         environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},
         **told,
     )
+        space=taken.prepared.space,
     summary = job.run()
     taken.conductor.flush(patiently=False)
     return summary

@@ -63,6 +63,10 @@ class Task(Protocol):
     - `scores`, `measures`: like `metrics`; what `score` returns, and what is told of each sample;
     - `export(run, folder)`: writes the finished model into a folder;
     - `score(folder, split) -> Mapping[str, float]`: scores an exported model on `valid` or `test`;
+    - `score_pieces(folder, split) -> Mapping[piece, (value, weight)]`: an exported model's score on each piece of a
+      split; the mean of the values by weight is the first objective. With it, models are compared piece by piece;
+    - `costs`: a list such as `["notes_per_s max", "num_parameters min"]`, metrics that tell which of two models is
+      cheaper to run, the one that counts most first; those that are not measured are left out;
     - `samples(folder, out) -> Iterable[(name, path, measures)]`: what the model makes, written below `out`.
 
     Attributes:
@@ -179,6 +183,30 @@ def goals(path: str, metrics: Mapping[str, Measure], objectives: Iterable[Object
                 f'more is better; write "{objective.metric} min" or "{objective.metric} max"'
             )
         found.append((objective.metric, goal))
+    return tuple(found)
+
+
+def costs(
+    path: str, task: Any, metrics: Mapping[str, Measure], asked: Iterable[Objective]
+) -> tuple[tuple[str, Goal], ...]:
+    """Returns the metrics that say what is cheap to run, each with what is cheaper: those asked for, or the task's own.
+
+    Raises:
+        TaskError: the task has no such metric, or nobody says what is cheaper.
+    """
+    asked = tuple(asked)
+    if asked:
+        try:
+            return goals(path, metrics, asked)
+        except TaskError as error:
+            raise TaskError(f"[final] costs: {error}") from None
+    found = []
+    for text in getattr(task, "costs", ()):
+        name, _, goal = str(text).partition(" ")
+        if goal not in ("min", "max"):
+            raise TaskError(f'task {path!r}: costs: got {text!r}, expected a metric and min or max: "seconds min"')
+        if name in metrics:
+            found.append((name, goal))
     return tuple(found)
 
 

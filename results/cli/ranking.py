@@ -22,6 +22,7 @@ from results.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from results.leaderboard import Leaderboard
+    from results.opening import Results
 
 
 @click.command(
@@ -83,8 +84,19 @@ def top(
             _show(terminal, board, choose=wanted is None, titled=len(boards) > 1)
         if not boards:
             terminal.note("no row meets the conditions")
+        if finals:
+            _tell_openings(terminal, results)
         return
     _write(terminal, output, boards)
+
+
+def _tell_openings(terminal: Terminal, results: "Results") -> None:
+    """Says how often each sweep looked at the data held back for the last score."""
+    for sweep in results.sweeps:
+        splits = sweep.arrow("openings", ["split"])["split"].to_pylist()
+        for split in dict.fromkeys(splits):
+            times = "once" if splits.count(split) == 1 else f"{splits.count(split)} times; its scores flatter the more"
+            terminal.note(f"{sweep.name}: the {split} split was opened {times}")
 
 
 def _show(terminal: Terminal, board: "Leaderboard", *, choose: bool, titled: bool) -> None:

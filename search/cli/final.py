@@ -40,7 +40,6 @@ def final(terminal: Terminal, sweep: str, as_json: bool, **asked: Any) -> None:
         find(sweep),
         command=" ".join(["search", *sys.argv[1:]]),
         **telling(terminal),
-        say=terminal.note,
         **asked,
     )
     if as_json:
@@ -50,7 +49,7 @@ def final(terminal: Terminal, sweep: str, as_json: bool, **asked: Any) -> None:
 
 
 def telling(terminal: Terminal) -> dict[str, Any]:
-    """Returns what the final job calls to tell how far it is: `on_epoch` and `on_training`."""
+    """Returns what the final job calls to tell how far it is: `on_epoch`, `on_training` and `say`."""
 
     def on_epoch(number: int, epoch: int, metrics: Any) -> None:
         told = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
@@ -63,4 +62,4 @@ def telling(terminal: Terminal) -> dict[str, Any]:
             f"Final training {row['final']} (trial {row['trial']}): {row['state']}, {what}; {done.done}/{done.total}"
         )
 
-    return {"on_epoch": on_epoch, "on_training": on_training}
+    return {"on_epoch": on_epoch, "on_training": on_training, "say": terminal.note}

@@ -180,6 +180,9 @@ def laptop(folder: Path | str, name: str = "laptop", **kwargs) -> Storage:
         )  # fmt: skip
         sweep.add("openings", opening=final, who="me", command="search final", split="test", model=f"finals/{final}",
                   data="music21", data_fingerprint="f" * 64)  # fmt: skip
+        for split in ("valid", "test")[: 1 + final]:
+            for piece in range(3):
+                sweep.add("piece_scores", final=final, split=split, piece=f"bwv{piece}", value=1.0, weight=100.0)
     for number in range(3):
         sweep.add(
             "samples", sample=number, final=1, name=f"chorale {number}", path=f"samples/{number}.mid", fifths=0.01

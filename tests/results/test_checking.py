@@ -64,6 +64,8 @@ def rows() -> Rows:
             "finals", final=final, trial=0, state="completed", chosen=final == 1, model=model, data_fingerprint="f",
             test_nll=1.0,
         )  # fmt: skip
+    for final, split in ((0, "valid"), (1, "valid"), (1, "test")):
+        add("piece_scores", final=final, split=split, piece="a", value=1.0, weight=4.0)
     add("samples", sample=0, final=1, name="a")
     return made
 
@@ -162,6 +164,8 @@ BROKEN = [
     (set_in("finals", {"final": 0}, test_nll=math.nan), "finals", "final 0", "test_nll is nan"),
     (drop("openings", opening=0), "finals", "final 0", "no row in openings"),
     (set_in("openings", {"opening": 0}, data_fingerprint="g"), "finals", "final 0", "no row in openings"),
+    (set_in("piece_scores", {"final": 0}, final=5), "piece_scores", "final 5", "final 5 does not exist"),
+    (set_in("openings", {"opening": 1}, split="other"), "piece_scores", "final 1", "no row in openings before it"),
     (set_in("samples", {}, final=5), "samples", "sample 0", "final 5 does not exist"),
 ]  # fmt: skip
 
@@ -211,7 +215,7 @@ def test_a_part_that_cannot_be_read_is_named(tmp_path):
     part = Path(ledger.storage.uri, "samples", "s0001-000000.parquet")
     part.write_bytes(part.read_bytes()[:100])
     assert "samples/s0001-000000.parquet: cannot be read, its rows are lost" in texts(check(ledger))
-    assert "event 31 is missing: rows were lost" in texts(check(ledger))
+    assert "event 34 is missing: rows were lost" in texts(check(ledger))
 
 
 def test_a_damaged_last_flush_is_named(tmp_path):
@@ -246,13 +250,13 @@ def test_a_number_that_stands_twice_or_never_is_named(tmp_path):
     rewrite(ledger, "samples", lambda rows: numbered(rows, [4]))
     assert "seq 4, sample 0: " not in texts(check(ledger))
     assert "samples/s0001-000000.parquet: seq 4: stands also in table attempts" in texts(check(ledger))
-    assert "event 31 is missing" in texts(check(ledger))
+    assert "event 34 is missing" in texts(check(ledger))
 
 
 def test_a_row_without_its_key_is_named(tmp_path):
     ledger = sound(tmp_path)
     rewrite(ledger, "samples", lambda rows: rows.set_column(4, "sample", pa.array([None], pa.int64())))
-    assert texts(check(ledger)) == "samples/s0001-000000.parquet: seq 31: sample is missing"
+    assert texts(check(ledger)) == "samples/s0001-000000.parquet: seq 34: sample is missing"
 
 
 def test_rows_of_another_sweep_or_session_are_named(tmp_path):

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,13 @@ from results.storage import Storage
 from search.crews import Here
 from search.errors import SweepAborted, SweepError
 from search.final_job import FinalJob, candidates
+from search.space import Space
 from search.spec import CheckpointSettings, FinalSettings, Objective, SweepSpec
 from search.state import SweepState
 from search.task import declared, load_task
 
 TASKS = Path(__file__).parent / "final_task.py"
+RATES = Space.explore(lambda hp: hp.Float("rate", 0.0, 1.0))
 
 
 class Sweep:
@@ -50,7 +53,8 @@ class Sweep:
     def state(self):
         return SweepState(self.schema).replay(Ledger(self.storage).events())
 
-    def job(self, *, crew=None, options=None, **final):
+    def job(self, *, crew=None, options=None, say=None, **final: Any):
+        settings: dict[str, Any] = {"models": 2, "seeds": 2} | final
         spec = SweepSpec(
             name="toy",
             task=self.task,
@@ -60,7 +64,7 @@ class Sweep:
             storage=str(Path(self.storage.uri).parent),
             options=self.options | (options or {}),
             checkpoints=CheckpointSettings(every_s=1e-6),
-            final=FinalSettings(**{"models": 2, "seeds": 2} | final),
+            final=FinalSettings(**settings),
         )
         ledger = Ledger(self.storage)
         session, seq = ledger.last_session + 1, ledger.last_seq + 1
@@ -73,6 +77,7 @@ class Sweep:
             task=load_task(self.task, spec.options),
             crew=crew or Here(),
             environment={"python": "3.11"},
+            say=say or (lambda text: None),
         )
         job.note("sessions", {"session": session})
         return job
@@ -96,8 +101,8 @@ def sweep(tmp_path):
 def test_the_best_distinct_configurations_are_taken_completed_ones_first(tmp_path):
     rows = [*THREE, (0.9, "stopped", 0.1), (0.8, "failed", 0.01), (0.7, "completed", math.nan)]
     state = Sweep(tmp_path, rows).state()
-    assert [trial.trial for trial in candidates(state, 2)] == [2, 1]
-    assert [trial.trial for trial in candidates(state, 9)] == [2, 1, 0, 4]
+    assert [trial.trial for trial in candidates(state, RATES, 2, least=0.05)] == [2, 1]
+    assert [trial.trial for trial in candidates(state, RATES, 9, least=0.05)] == [2, 1, 0, 4]
 
 
 def test_a_final_job_trains_anew_chooses_by_the_mean_and_tells_what_came_of_it(sweep):
