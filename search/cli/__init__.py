@@ -19,6 +19,7 @@ from search.errors import CallerError, SearchError
 COMMANDS = {
     "plan": ("search.cli.planning:plan", "Shows what a sweep file would run, how long and for how much."),
     "doctor": ("search.cli.planning:doctor", "Checks that a sweep can run here, before it does."),
+    "cluster": ("search.cli.clusters:cluster", "Checks the file of a cluster before it costs money."),
     "run": ("search.cli.sweeps:run", "Runs a sweep from its file."),
     "status": ("search.cli.status:status", "Shows how a sweep stands, running or not."),
     "resume": ("search.cli.sweeps:resume", "Goes on with a sweep that was interrupted."),

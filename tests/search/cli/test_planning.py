@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from results.cli.commands import Command
+from results.cli.commands import Command, Commands
 from results.cli.reference import reference as commands_of
 from search.cli import COMMANDS, main
 from search.cli.reference import with_key_tables
@@ -79,7 +79,7 @@ def test_doctor_needs_a_file_to_look_at_nodes():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help_and_a_line_to_paste(name):
     command = main.commands[name]
-    assert isinstance(command, Command)
+    assert isinstance(command, Command | Commands)
     assert command.help
     assert command.name == name
     assert all(example.startswith(f"search {name}") for example in command.examples)
