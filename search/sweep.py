@@ -224,9 +224,14 @@ def read_spec(storage: Storage) -> SweepSpec:
     except ValueError as error:
         raise SweepError(f"{storage.uri}/{SPEC_FILE} is damaged: {error}") from error
     spec = sweep_file.read(document, source=f"{storage.uri}/{SPEC_FILE}")
-    # The folder may have been moved or be reached by another way since.
-    base = storage.uri.rstrip("/").removesuffix(spec.name).rstrip("/")
-    return dataclasses.replace(spec, storage=base or ".")
+    # The folder may have been moved, or be reached by another way, since.
+    base, _, name = storage.uri.partition("?")[0].rstrip("/").rpartition("/")
+    if name != spec.name:
+        raise SweepError(
+            f"the folder {storage.uri} holds the sweep {spec.name!r}; a sweep's folder has its name: rename it back"
+        )
+    options = storage.uri.partition("?")[1:]
+    return dataclasses.replace(spec, storage=(base or "/") + "".join(options))
 
 
 def request_stop(storage: Storage) -> None:
@@ -425,12 +430,12 @@ def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> Final
         writer=taken.writer,
         storage=taken.storage,
         task=taken.prepared.task,
+        space=taken.prepared.space,
         crew=crew,
         command=command,
         environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},
         **told,
     )
-        space=taken.prepared.space,
     summary = job.run()
     taken.conductor.flush(patiently=False)
     return summary

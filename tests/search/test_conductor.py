@@ -8,6 +8,7 @@ import pytest
 
 from results.ledger import Ledger
 from search import sweep
+from search.errors import SweepError
 from search.spec import ResourceSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
 from tests.search import rig
@@ -213,3 +214,15 @@ def test_a_sweep_starts_warm_from_another(tmp_path):
         dataclasses.replace(prepared, spec=dataclasses.replace(warm, warm_start=()))
     ).ask(0)
     check_books(warm, rig.run(warm).state)
+
+
+def test_a_folder_that_was_moved_is_found_and_one_that_was_renamed_is_refused(tmp_path):
+    given = rig.spec(tmp_path / "here", trials=2)
+    rig.run(given)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "rig").rename(tmp_path / "there" / "rig")
+    found = sweep.find(str(tmp_path / "there" / "rig"))
+    assert sweep.read_spec(found) == dataclasses.replace(given, storage=str(tmp_path / "there"))
+    (tmp_path / "there" / "rig").rename(tmp_path / "there" / "other")
+    with pytest.raises(SweepError, match="holds the sweep 'rig'; a sweep's folder has its name"):
+        sweep.read_spec(sweep.find(str(tmp_path / "there" / "other")))
