@@ -67,7 +67,7 @@ class Checkpoints:
             trial: its number.
             identity: from `identity`; checkpoints of another are not looked at.
         """
-        self._storage = storage.child(folder_of(trial))
+        self._sweep, self._storage = storage, storage.child(folder_of(trial))
         self._identity = identity
 
     def save(
@@ -93,6 +93,9 @@ class Checkpoints:
         Raises:
             StorageError: it cannot be written; the checkpoints before stand.
         """
+        if not self._sweep.exists():
+            # Writing would make it anew, and hide that a disk is not mounted any more.
+            raise StorageError(f"the sweep's folder {self._sweep.uri} is gone; bring it back")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         write(scratch)

@@ -141,6 +141,7 @@ class Conductor:
         self._sign = -1.0 if schema.objectives[0][1] == "max" else 1.0
         self._waiting: deque[tuple[int, str]] = deque()
         self._running: dict[int, Attempt] = {}
+        self._proposed: set[int] = set()
         self._told: set[int] = set()
         self.budget = Budget(spec, self.state, self._running, clock)
         self._flushed = clock()
@@ -175,6 +176,9 @@ class Conductor:
             )
         for decision in due.values():
             self._record(decision)
+        for number in [trial.trial for trial in self.state.unfinished if trial.trial not in self._proposed]:
+            # Its proposal was lost with a damaged file. Checkpoints of another configuration are not taken up.
+            self._propose(number)
         for trial in self.state.unfinished:
             if not self._waits_for_others(trial):
                 self._resume(trial)
@@ -209,7 +213,7 @@ class Conductor:
         if not self._waiting and not self._may_propose():
             return None
         if not self._waiting:
-            self._propose()
+            self._propose(self._free_number())
         trial, cause = self._waiting.popleft()
         return self._hand_out(trial, cause)
 
@@ -237,14 +241,14 @@ class Conductor:
     def _may_propose(self) -> bool:
         return self.spec.trials is None or len(self.state.trials) < self.spec.trials
 
-    def _propose(self) -> None:
-        trial = self._free_number()
+    def _propose(self, trial: int) -> None:
         if trial < len(self._points):
             point = self._points[trial]
             values, origin = dict(point.values), point.origin
             self._searcher.add(trial, values)
         else:
             values, origin = self._searcher.ask(trial), "searcher"
+        self._proposed.add(trial)
         seed = int(np.random.SeedSequence([self.spec.seed, trial]).generate_state(1)[0])
         bracket = self._start(trial, values)
         self._emit("proposals", event_rows.of_proposal(trial, values, origin=origin, seed=seed, bracket=bracket))
@@ -433,21 +437,34 @@ class Conductor:
         """Lets searcher and scheduler learn of an event; returns the scheduler's decisions that follow from it."""
         if table == "epochs":
             number, epoch = row["trial"], row["epoch"]
-            loss = self.state.loss(number, epoch)
+            loss = None if self._is_judged(number, epoch, row["attempt"]) else self.state.loss(number, epoch)
             decision = None if loss is None else self._scheduler.report(number, epoch, loss)
             return ([] if decision is None else [decision]) + list(self._scheduler.released())
         if table == "proposals" and replayed:
             trial = self.state.trials[row["trial"]]
-            self._searcher.add(trial.trial, trial.values)
+            if trial.trial not in self._proposed:
+                self._proposed.add(trial.trial)
+                self._searcher.add(trial.trial, trial.values)
             self._start(trial.trial, trial.values)
         elif table == "trials" and row["state"] in ENDED:
             return self._learn_end(row["trial"], row["state"])
         return []
 
+    def _is_judged(self, number: int, epoch: int, attempt: int) -> bool:
+        """Returns whether an earlier attempt was told to go on here: one that trains it again is not judged again.
+
+        Otherwise the trial could end before epochs that it has already passed.
+        """
+        verdict = self.state.trials[number].decisions.get(epoch)
+        return verdict is not None and verdict.attempt < attempt and verdict.verdict in ("continue", "promote")
+
     def _learn_end(self, number: int, state: Any) -> list[Decision]:
         if number not in self._told:
             self._told.add(number)
             trial = self.state.trials[number]
+            if number not in self._proposed:  # the proposal was lost with a damaged file
+                self._proposed.add(number)
+                self._searcher.add(number, trial.values)
             values = None if trial.best_epoch is None else self.state.results(number, trial.best_epoch)
             curve = {epoch: self._sign * loss for epoch, loss in self.state.losses(number).items()}
             self._searcher.tell(number, state, values, curve)

@@ -219,6 +219,8 @@ class Lock:
                 if now is not None and now.token != own.token:
                     self._taken_by = now
                     return
+                if now is None and not self._storage.exists():
+                    continue  # the folder is gone; writing would make it anew and be in the way when it comes back
                 own = replace(own, beat=own.beat + 1)
                 self._write(own)
             except StorageError as error:

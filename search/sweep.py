@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
 
+from results.errors import StorageError
 from results.ledger import Ledger, Writer
 from results.schema import Parameter, SweepSchema
 from results.storage import Storage
@@ -491,12 +492,14 @@ class _Beat:
         if now - self._polled >= POLL_S:
             self._polled = now
             self._lock.check()
-            if not self._conductor.stopping and self._storage.exists(STOP_FILE):
-                self._conductor.stopping = True
+            with contextlib.suppress(StorageError):  # the conductor's flush sees to a storage that is away
+                if not self._conductor.stopping and self._storage.exists(STOP_FILE):
+                    self._conductor.stopping = True
         if now - self._retained >= RETENTION_S:
             self._retained = now
             self._conductor.flush()
-            self._retention.apply(self._conductor.state)
+            with contextlib.suppress(StorageError):
+                self._retention.apply(self._conductor.state)
         self._watcher.tick()
 
 

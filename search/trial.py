@@ -6,9 +6,11 @@ process, and the driver sees it go.
 """
 
 import contextlib
+import errno
 import faulthandler
 import gc
 import io
+import logging
 import math
 import os
 import platform
@@ -25,21 +27,30 @@ from typing import Any, TextIO
 import numpy as np
 import psutil
 
+from results.errors import StorageError
 from results.storage import Storage
 from search.attempts import Attempt, Outcome, Progress
-from search.checkpoints import Checkpoints, identity
+from search.checkpoints import Checkpoint, Checkpoints, identity
 from search.errors import TrialFailed
 from search.task import load_task
+
+_log = logging.getLogger(__name__)
 
 STEP_S = 0.5
 """Short epochs are told together, those of about this long; never across a milestone."""
 SAVE_SHARE = 0.1
 """An epoch that is the trial's best is saved at once if saving takes no more than this share of an epoch."""
+ASK_S = 0.25
+"""A worker looks so often whether the sweep is to stop."""
+PATIENCE_S = 60.0
+"""How long a storage may be away before a trial that cannot read its checkpoint is given up here."""
 OUTPUT_LIMIT = 1_000_000
 """Characters that an attempt's task may print; the rest is dropped."""
 STOP_FILE = "stop.json"
 """While this lies in the sweep's folder, workers save and return after the epoch that they are at."""
 
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What writing a checkpoint may meet that says nothing of the task."""
 _OUT_OF_MEMORY = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory", "oom")
 
 
@@ -62,6 +73,7 @@ class Worker:
         self._folder, self._limit_mb = folder, memory_limit_mb
         self._task: Any = None
         self._attempt: Attempt | None = None
+        self._asked_at = -math.inf
         self._scratch = Path(tempfile.mkdtemp(prefix="search-worker-"))
         self._process = psutil.Process()
         self._traces = open(self._scratch / "hang.txt", "w")  # noqa: SIM115 - faulthandler writes into it at any time
@@ -77,7 +89,7 @@ class Worker:
         self._wait_s = max(0.0, time.time() - attempt.handed_out)
         self._run: Any = None
         self._history: list[dict[str, Any]] = []
-        self._saved_epoch, self._saved_at, self._save_s = 0, self._began, 0.0
+        self._saved_at, self._save_s, self._unsaved = self._began, 0.0, ""
         self._start_s = self._train_s = 0.0
         self._from_epoch = 0
         self._peak_mb = self._memory_mb()
@@ -139,14 +151,25 @@ class Worker:
         )
         if hasattr(run, "restore"):
             # Also a first attempt may find one: of a session that died before it could write down that it had begun.
-            found = self._checkpoints.fetch(self._scratch / "restored")
+            found = self._fetched()
             if found is not None:
                 run.restore(self._scratch / "restored")
                 self._history = [dict(row) for row in found.history]
-                self._saved_epoch = self._from_epoch = found.epoch
+                self._from_epoch = found.epoch
             shutil.rmtree(self._scratch / "restored", ignore_errors=True)
         self._run = run
         self._start_s = time.monotonic() - started
+
+    def _fetched(self) -> Checkpoint | None:
+        """Brings the trial's checkpoint here; a storage that does not answer is given time."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._checkpoints.fetch(self._scratch / "restored")
+            except StorageError as error:
+                if time.monotonic() >= until:
+                    raise TrialFailed(f"its checkpoint cannot be read: {error}", reason_kind="node_lost") from error
+                time.sleep(1.0)
 
     def _advance(self, attempt: Attempt, *, at_once: bool) -> tuple[Outcome | None, str, str]:
         """Runs epochs until there is something to ask or enough to tell.
@@ -202,15 +225,24 @@ class Worker:
         cheap = self._save_s <= SAVE_SHARE * self._history[-1]["duration_s"]
         if not (must or now - self._saved_at >= attempt.checkpoint_s or (best == epoch and cheap)):
             return
-        self._checkpoints.save(
-            self._run.save,
-            epoch=epoch,
-            attempt=attempt.attempt,
-            history=self._history,
-            best_epoch=best,
-            scratch=self._scratch / "saved",
-        )
-        self._saved_epoch, self._saved_at = epoch, time.monotonic()
+        try:
+            self._checkpoints.save(
+                self._run.save,
+                epoch=epoch,
+                attempt=attempt.attempt,
+                history=self._history,
+                best_epoch=best,
+                scratch=self._scratch / "saved",
+            )
+        except (StorageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in DISK_TROUBLE:
+                raise  # the task's own
+            # Not the trial's fault, and its results count without: if it goes on elsewhere, it does more again.
+            self._unsaved = f"epoch {epoch} was not saved: {error}"
+            _log.warning("trial %d: %s", attempt.trial, self._unsaved)
+        else:
+            self._unsaved = ""
+        self._saved_at = time.monotonic()
         self._save_s = self._saved_at - now
 
     def _best_epoch(self, attempt: Attempt) -> int:
@@ -221,8 +253,13 @@ class Worker:
         """Returns why the attempt is to end here although it could go on, or None."""
         if attempt.time_left_s is not None and time.monotonic() - self._began >= attempt.time_left_s:
             return "budget", "the sweep's time is over"
-        if self._storage.exists(STOP_FILE):
-            return "user", "the sweep was stopped"
+        now = time.monotonic()
+        if now - self._asked_at < ASK_S:
+            return None
+        self._asked_at = now
+        with contextlib.suppress(StorageError):  # the driver sees to a storage that does not answer
+            if self._storage.exists(STOP_FILE):
+                return "user", "the sweep was stopped"
         return None
 
     def _progress(
@@ -234,7 +271,7 @@ class Worker:
             epochs=tuple(rows),
             outcome=outcome,
             reason_kind=kind,
-            reason=reason,
+            reason=reason or (self._unsaved if outcome is not None else ""),
             detail=detail,
             facts={
                 "node": platform.node(),

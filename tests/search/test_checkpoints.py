@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from results.errors import StorageError
 from results.storage import Storage
 from search.checkpoints import MANIFEST, Checkpoints, identity
 
@@ -12,7 +13,15 @@ IDENTITY = identity("module:Task", {}, {"x": 1.0}, 3)
 
 @pytest.fixture
 def sweep(tmp_path):
+    (tmp_path / "a sweep").mkdir()
     return Storage(tmp_path / "a sweep")
+
+
+def test_nothing_is_saved_in_place_of_a_folder_that_is_gone(sweep, tmp_path):
+    (tmp_path / "a sweep").rmdir()
+    with pytest.raises(StorageError, match="is gone"):
+        save(place(sweep), tmp_path, 1)
+    assert not (tmp_path / "a sweep").exists()
 
 
 def place(sweep, trial=17, who=IDENTITY):

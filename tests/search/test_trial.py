@@ -40,6 +40,7 @@ def attempt(**changes):
 @pytest.fixture
 def worker(tmp_path):
     made = []
+    (tmp_path / "sweep").mkdir()
 
     def make(task="FakeTask", *, memory_limit_mb=None, **options):
         made.append(
