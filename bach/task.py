@@ -10,8 +10,10 @@ A sweep file names it as `task = "bach.task:ChoraleTask"`, and its `[task]` tabl
 the shape of a task by itself; nothing here knows who runs it. Measures are given as pairs of unit and meaning.
 """
 
+import contextlib
 import functools
 import gc
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +52,7 @@ class ChoraleTask:
     Attributes:
         metrics: what an epoch returns.
         scores: what `score` returns.
+        costs: of two models, which is cheaper to run: the one that writes faster, then the smaller one.
         measures: what is told of each sample chorale.
         how_to_load: lines of Python that load the model from its folder.
     """
@@ -57,6 +60,9 @@ class ChoraleTask:
     how_to_load = 'import bach, keras\n\nmodel = keras.models.load_model("model.keras")'
 
     def __init__(
+    limits = LIMITS
+    forms = ("saved_model", "onnx")
+    costs = ("notes_per_s max", "num_parameters min")
         self,
         *,
         data: str = "music21",
@@ -210,6 +216,32 @@ class ChoraleTask:
 
     def floors(self, split: Split) -> dict[str, dict[str, float]]:
         """Returns the scores of models that need no training, by the models' names: what a trained one must beat.
+
+    def score_pieces(self, folder: Path, split: Split) -> dict[str, tuple[float, float]]:
+        """Returns nats per note and number of notes of each chorale of a split, by the model in `folder`.
+
+        What `export` and `score` have left there is read and not worked out again.
+
+        Raises:
+            SettingError: an unknown split.
+            ModelError: there is no model in `folder`.
+        """
+        from bach import model_files, scoring
+        from bach.prediction import ModelPredictor
+
+        _checked_split(split)
+        for name in (f"pieces-{split}.json", f"scores-{split}.json"):
+            with contextlib.suppress(FileNotFoundError):
+                known = json.loads((Path(folder) / name).read_text("utf-8"))
+                if known["fingerprint"] == self.dataset.fingerprint:
+                    by_piece = known.get("pieces", known)["by_piece"].items()
+                    # No number stands for an infinite score.
+                    return {
+                        piece: (math.inf if told["nll_nats"] is None else told["nll_nats"], float(told["count"]))
+                        for piece, told in by_piece
+                    }
+        pieces = scoring.score_chorales(ModelPredictor(model_files.load(folder)), self.dataset.splits[split])
+        return {piece.id: (float(piece.nll.mean()), float(len(piece.nll))) for piece in pieces}
 
         Raises:
             SettingError: an unknown split.

@@ -321,13 +321,19 @@ class Training:
         average = {id(v): a for v, a in zip(self._body.trainable_variables, self._step.average, strict=False)}
         return [ops.convert_to_numpy(average.get(id(v), v)) for v in _scored(self.model)]
 
+    def valid_pieces(self) -> list[tuple[float, int]]:
+        """Returns nats per note and notes of each validation piece, by the weights that the model has right now."""
+        return [(total / count, count) for total, _, count in self._judged()]
+
     def _validate(self) -> tuple[float, float]:
-        total, right, count = 0.0, 0, 0
-        for tokens, logs in zip(self._valid, self._predictor.after(self._valid_inputs), strict=True):
-            total -= float(logs[np.arange(len(tokens)), tokens].sum(dtype=np.float64))
-            right += int((logs[1:].argmax(axis=-1) == tokens[1:]).sum())
-            count += len(tokens)
+        total, right, count = (sum(each) for each in zip(*self._judged(), strict=True))
         return total / count, right / count
+
+    def _judged(self) -> Iterator[tuple[float, int, int]]:
+        """Yields of each validation piece its nats, how many notes are right, and how many there are."""
+        for tokens, logs in zip(self._valid, self._predictor.after(self._valid_inputs), strict=True):
+            nats = -float(logs[np.arange(len(tokens)), tokens].sum(dtype=np.float64))
+            yield nats, int((logs[1:].argmax(axis=-1) == tokens[1:]).sum()), len(tokens)
 
     @staticmethod
     def _refuse_non_finite(loss: float, epoch: int, step: int) -> None:

@@ -1,6 +1,7 @@
 """Chorale models as a task: what may vary, one epoch at a time, and what a finished model says and sings."""
 
 import json
+import shutil
 
 import keras
 import keras_tuner
@@ -250,6 +251,25 @@ def test_a_model_is_scored_by_both_protocols(task, exported):
     assert {"val_window_nll", "val_window_accuracy"} <= task.score(exported, "valid").keys() <= task.scores.keys()
     with pytest.raises(SettingError, match="unknown split 'tset'; did you mean 'test'"):
         task.score(exported, "tset")
+
+
+def test_each_piece_has_a_score_and_the_mean_by_notes_is_the_score_of_the_split(task, finished, exported, tmp_path):
+    def mean(pieces):
+        return sum(value * weight for value, weight in pieces.values()) / sum(weight for _, weight in pieces.values())
+
+    told = task.score_pieces(exported, "valid")
+    assert list(told) == [chorale.id for chorale in task.dataset.splits["valid"]]
+    assert mean(told) == pytest.approx(min(epoch["val_nll"] for epoch in finished[0]))
+    # A model that came without them is scored again, and to the same end.
+    for name in ("model.keras", "model.json"):
+        shutil.copy(exported / name, tmp_path)
+    again = task.score_pieces(tmp_path, "valid")
+    assert {name: pytest.approx(pair) for name, pair in again.items()} == told
+    score = task.score(tmp_path, "test")["test_nll"]
+    (tmp_path / "model.keras").unlink()
+    assert mean(task.score_pieces(tmp_path, "test")) == pytest.approx(score)
+    with pytest.raises(SettingError, match="tset"):
+        task.score_pieces(tmp_path, "tset")
 
 
 def test_there_are_floors_under_the_scores(task):
