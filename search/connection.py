@@ -26,8 +26,13 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
         dashboard: start the dashboard, on this machine alone (`address` None).
 
     Raises:
-        SweepError: there is no cluster at the address, or Ray cannot be started.
+        SweepError: there is no cluster at the address, it is one of Ray Client's, or Ray cannot be started.
     """
+    if address is not None and "://" in address:
+        raise SweepError(
+            f"--address {address}: a sweep's driver runs on a machine of the cluster, where --address auto finds it; "
+            "send it there with `ray job submit` or `ray exec` (docs/cluster.md)"
+        )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:

@@ -57,9 +57,9 @@ class Terminal:
         return shutil.get_terminal_size((WIDTH, 24)).columns
 
     def out(self, text: str) -> None:
-        """Prints a result."""
+        """Prints a result; on a terminal without what could steer it, elsewhere as it is."""
         self.clear()
-        click.echo(text)
+        click.echo(harmless(text) if sys.stdout.isatty() else text)
 
     def json(self, document: object, *, indent: int | None = 1) -> None:
         """Prints a result for machines; NaN and infinities become null. `indent` None keeps it on one line."""
@@ -82,7 +82,7 @@ class Terminal:
     def note(self, text: str) -> None:
         """Says something beside the results."""
         self.clear()
-        click.echo(text, file=self._err)
+        click.echo(harmless(text), file=self._err)
 
     def status(self, text: str, *, now: bool = False) -> None:
         """Says how far the work has come.
@@ -94,6 +94,7 @@ class Terminal:
         if not now and self._clock() - self._last < (REDRAW_S if self.live else PLAIN_S):
             return
         self._last = self._clock()
+        text = harmless(text)
         if not self.live:
             click.echo(text, file=self._err)
             return
@@ -145,6 +146,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if abs(minutes) < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def harmless(text: str) -> str:
+    """Returns a text in which nothing steers a terminal; lines and tabs stay.
+
+    Names and messages come from files, tasks and command lines, which may hold anything.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def cell(value: Any, name: str = "") -> str:
