@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 TEST = "test"
 """The split that is opened for the chosen model, and for nothing else."""
+ABOUT = "about.txt"
+"""Lies in the folder of the final trainings from the beginning."""
 VALID = "valid"
 """The split that models are compared on."""
 
@@ -206,6 +208,11 @@ class FinalJob:
     def _taken(self) -> set[int]:
         return {row["final"] for row in self._state.finals}
 
+        if trainings and not self._storage.exists(FOLDER):
+            # Workers take a folder that is not there for a disk that went away.
+            self._storage.write(
+                f"{FOLDER}/{ABOUT}", b"Trainings of the final job: checkpoints, and what came of them.\n"
+            )
     def _row_of(self, trial: TrialState, seed: int) -> dict[str, Any] | None:
         """The row of a training that was asked for before, on the same data."""
         for row in self._state.finals:

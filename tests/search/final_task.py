@@ -1,6 +1,7 @@
 """A task whose models are numbers: it can do all that the final job asks for, and leaves a file for all that it did."""
 
 import json
+import random
 import time
 from pathlib import Path
 
@@ -49,6 +50,27 @@ class Numbers:
         return [f"look at {folder}"]
 
 
+class Pieces(Numbers):
+    """Its trainings differ from seed to seed, its models are scored piece by piece, and they take time to run."""
+
+    metrics = {**Numbers.metrics, "size": ("", "", None), "speed": ("", "", None)}  # noqa: RUF012
+    costs = ("speed max", "memory min", "size min")
+
+    def start(self, values, *, epochs, seed):
+        return NoisyRun(self, values["rate"], epochs, seed)
+
+    def export(self, run, folder):
+        super().export(run, folder)
+        (folder / "loss.json").write_text(json.dumps(run.last))
+
+    def score_pieces(self, folder, split):
+        self.mark(f"pieces {split}")
+        if self.fails == "pieces":
+            return ["a"]
+        loss = json.loads((folder / "loss.json").read_text())
+        return {f"{split} {i}": (loss + (i - 4.5) / 100, 4) for i in range(10)}
+
+
 class Run:
     def __init__(self, task, rate, epochs, seed):
         self.task, self.rate, self.epochs, self.seed, self.done = task, rate, epochs, seed, 0
@@ -65,6 +87,14 @@ class Run:
 
     def restore(self, folder):
         self.done = int((folder / "run.json").read_text())
+
+
+class NoisyRun(Run):
+    last = 0.0
+
+    def epoch(self):
+        self.last = super().epoch()["loss"] + random.Random(self.seed).gauss(0, 0.02)
+        return {"loss": self.last, "size": 1 / self.rate, "speed": 50.0}
 
 
 class Bare:

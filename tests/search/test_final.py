@@ -5,89 +5,15 @@ import json
 import math
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from results.ledger import Ledger, Writer
-from results.schema import Parameter, SweepSchema
-from results.storage import Storage
-from search.crews import Here
 from search.errors import SweepAborted, SweepError
-from search.final_job import FinalJob, candidates
+from search.final_job import candidates
 from search.space import Space
-from search.spec import CheckpointSettings, FinalSettings, Objective, SweepSpec
-from search.state import SweepState
-from search.task import declared, load_task
+from tests.search.final_sweep import Dies, Mortal, Sweep
 
-TASKS = Path(__file__).parent / "final_task.py"
 RATES = Space.explore(lambda hp: hp.Float("rate", 0.0, 1.0))
-
-
-class Sweep:
-    """A finished sweep in a folder, and its final job as a new process would run it."""
-
-    def __init__(self, folder, trials, *, task="Numbers", **options):
-        self.storage, self.log = Storage(folder / "sweep"), folder / "log"
-        self.log.mkdir()
-        self.task, self.options = f"{TASKS}:{task}", {"log": str(self.log), **options}
-        made = load_task(self.task, self.options)
-        self.schema = SweepSchema(
-            sweep="toy",
-            parameters={"rate": Parameter("float")},
-            metrics=declared(self.task, made),
-            scores=declared(self.task, made, "scores"),
-            measures=declared(self.task, made, "measures"),
-            objectives=(("loss", "min"),),
-        )
-        writer = Writer(self.storage, self.schema, session=1, next_seq=0)
-        writer.append("sessions", {"session": 1})
-        for number, (rate, state, loss) in enumerate(trials):
-            config = {"config.rate": rate}
-            writer.append("proposals", {"trial": number, "origin": "searcher", "seed": 7, "bracket": 0, **config})
-            writer.append("attempts", {"trial": number, "attempt": 1, "cause": "first", "cpus": 1.0, "gpus": 0.0})
-            writer.append("epochs", {"trial": number, "attempt": 1, "epoch": 1, "duration_s": 0.1, "loss": loss})
-            writer.append("trials", {"trial": number, "state": state, "seed": 7, "attempts": 1, "epochs": 1, **config})
-        writer.flush()
-
-    def state(self):
-        return SweepState(self.schema).replay(Ledger(self.storage).events())
-
-    def job(self, *, crew=None, options=None, say=None, **final: Any):
-        settings: dict[str, Any] = {"models": 2, "seeds": 2} | final
-        spec = SweepSpec(
-            name="toy",
-            task=self.task,
-            objectives=(Objective(metric="loss", goal="min"),),
-            trials=4,
-            epochs=3,
-            storage=str(Path(self.storage.uri).parent),
-            options=self.options | (options or {}),
-            checkpoints=CheckpointSettings(every_s=1e-6),
-            final=FinalSettings(**settings),
-        )
-        ledger = Ledger(self.storage)
-        session, seq = ledger.last_session + 1, ledger.last_seq + 1
-        writer = Writer(self.storage, self.schema, session=session, next_seq=seq)
-        job = FinalJob(
-            spec=spec,
-            state=self.state(),
-            writer=writer,
-            storage=self.storage,
-            task=load_task(self.task, spec.options),
-            crew=crew or Here(),
-            environment={"python": "3.11"},
-            say=say or (lambda text: None),
-        )
-        job.note("sessions", {"session": session})
-        return job
-
-    def table(self, name):
-        key = name.removesuffix("s")
-        return sorted(Ledger(self.storage).table(name).to_pylist(), key=lambda row: row[key])
-
-    def marks(self, what):
-        return sorted(path.name.rpartition("-")[0] for path in self.log.glob(f"{what}*"))
 
 
 THREE = [(0.3, "completed", 0.6), (0.1, "completed", 0.5), (0.2, "completed", 0.4), (0.2, "completed", 0.45)]
@@ -155,24 +81,6 @@ def test_the_bundle_holds_model_card_samples_and_checksums_that_are_right(sweep)
     assert "json.load(open('model.json'))" in (folder / "card.md").read_text()
     samples = [(row["name"], row["path"], row["size"], row["final"]) for row in sweep.table("samples")]
     assert samples == [("cold", "bundle/samples/cold.txt", 4.0, 2), ("hot", "bundle/samples/hot.txt", 3.0, 2)]
-
-
-class Dies(Exception):
-    """Stands for the driver's end."""
-
-
-class Mortal:
-    """A crew whose driver dies after so many messages."""
-
-    def __init__(self, messages):
-        self.left = messages
-
-    def run(self, work, arguments):
-        for number, message in Here().run(work, arguments):
-            if not self.left:
-                raise Dies
-            self.left -= 1
-            yield number, message
 
 
 @pytest.mark.parametrize("messages", [1, 4, 15, 16])
