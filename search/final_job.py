@@ -159,7 +159,21 @@ class FinalJob:
         card = bundle.read_card(self._storage)
         if card is None or card["final"] != row["final"]:
             card = self._produce(row, choice)
-        return self._summary(choice, row, card)
+        return self._summary(choice, row, card, page=self._write_page())
+
+    def _write_page(self) -> str:
+        """Writes the page that a person decides on, and returns its address; "" if it could not be made."""
+        from results import report
+
+        try:
+            return report.write(self._storage)
+        except Exception as error:  # noqa: BLE001 - hours of work lie in the bundle; a page can be made again
+            _log.debug("the page could not be made", exc_info=True)
+            self._say(
+                f"The page could not be made ({type(error).__name__}: {error}); all else is done. "
+                f"`results report {self._storage.uri}` tries it again."
+            )
+            return ""
 
     # --- training anew ------------------------------------------------------------------------------------------------
 
@@ -194,6 +208,11 @@ class FinalJob:
             )
             for place in left
         ]
+        if trainings and not self._storage.exists(FOLDER):
+            # Workers take a folder that is not there for a disk that went away.
+            self._storage.write(
+                f"{FOLDER}/{ABOUT}", b"Trainings of the final job: checkpoints, and what came of them.\n"
+            )
         for index, message in self._crew.run(train, [((self._place(), t), {}) for t in trainings]):
             place, training = left[index], trainings[index]
             if "epoch" in message:
@@ -208,11 +227,6 @@ class FinalJob:
     def _taken(self) -> set[int]:
         return {row["final"] for row in self._state.finals}
 
-        if trainings and not self._storage.exists(FOLDER):
-            # Workers take a folder that is not there for a disk that went away.
-            self._storage.write(
-                f"{FOLDER}/{ABOUT}", b"Trainings of the final job: checkpoints, and what came of them.\n"
-            )
     def _row_of(self, trial: TrialState, seed: int) -> dict[str, Any] | None:
         """The row of a training that was asked for before, on the same data."""
         for row in self._state.finals:
@@ -414,7 +428,7 @@ class FinalJob:
             **bundle.facts(self._task, self._spec),
         }
 
-    def _summary(self, choice: Choice, row: Mapping[str, Any], card: Mapping[str, Any]) -> FinalSummary:
+    def _summary(self, choice: Choice, row: Mapping[str, Any], card: Mapping[str, Any], *, page: str) -> FinalSummary:
         place = self._storage.where(bundle.FOLDER) if row["model"] else ""
         return FinalSummary(
             sweep=self._spec.name,
@@ -431,6 +445,7 @@ class FinalJob:
             openings=len(self._state.openings),
             samples=tuple(self._storage.where(sample["path"]) for sample in card["samples"]),
             bundle=place,
+            page=page,
             ledger=self._storage.where("ledger"),
             next_steps=(
                 *(self._task.next_steps(place) if place and hasattr(self._task, "next_steps") else ()),

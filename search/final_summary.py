@@ -31,6 +31,7 @@ class FinalSummary:
         openings: how often the test split has been opened in this sweep.
         samples: addresses of the chosen model's samples.
         bundle: address of the bundle; "" if the task writes no models.
+        page: address of the page to decide by; "" if it could not be made.
         ledger: address of the tables.
         next_steps: lines to type.
     """
@@ -49,6 +50,7 @@ class FinalSummary:
     openings: int
     samples: tuple[str, ...]
     bundle: str
+    page: str
     ledger: str
     next_steps: tuple[str, ...]
 
@@ -178,7 +180,7 @@ class FinalSummary:
         return lines
 
     def _places(self) -> list[str]:
-        rows = [("bundle", self.bundle), ("tables", self.ledger)]
+        rows = [("bundle", self.bundle), ("page", self.page), ("tables", self.ledger)]
         rows += [("sample", sample) for sample in self.samples]
         return [f"{name:<8}{place}" for name, place in rows if place]
 

@@ -12,6 +12,7 @@ import click
 
 from results.cli.commands import Program, pass_terminal
 from results.cli.keeping import check, compact, export
+from results.cli.page import report
 from results.cli.ranking import curves, importance, top
 from results.cli.showing import compare, failures, show
 from results.cli.terminal import LogLines, Terminal
@@ -36,5 +37,5 @@ def main(terminal: Terminal) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
 
 
-for _command in (top, show, curves, compare, importance, failures, export, check, compact):
+for _command in (top, show, curves, compare, importance, failures, report, export, check, compact):
     main.add_command(_command)

@@ -1,0 +1,271 @@
+"""What the page tells, gathered from the tables once."""
+
+import contextlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from results.curves import Curve, curves
+from results.errors import CallerError, LedgerError, ResultsError
+from results.failures import Failure, failures
+from results.importance import Importance, importances
+from results.leaderboard import UNKNOWN_DATA, objective
+from results.opening import UNFINISHED, Results
+from results.schema import CONFIG, Measure
+from results.statistics import Comparison, Configuration, Standing, compare
+
+Row = Mapping[str, Any]
+CARD = "bundle/card.json"
+SETTINGS = "sweep.json"
+FINAL_TABLES = ("finals", "piece_scores", "samples", "openings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One or several sweeps, as the page sees them.
+
+    Attributes:
+        results: the sweeps.
+        metric: the first objective.
+        goal: `min` or `max`.
+        trials: rows of all trials with an `id`, those that have not ended too.
+        ranked: those with a finite objective on the `data` below, the best first.
+        data: name and fingerprint of the data that most ranked trials were scored on.
+        elsewhere: how many trials with a value were scored on other data; they are ranked nowhere on the page.
+        curves: of all trials.
+        tables: rows of `sessions`, of `FINAL_TABLES`, and, with an `id`, of `attempts`, `attempt_ends` and `decisions`.
+        cards: the card of each sweep's bundle, where there is one.
+        settings: what each sweep was asked for, where it is known.
+    """
+
+    results: Results
+    metric: str
+    goal: str
+    trials: Sequence[dict[str, Any]]
+    ranked: Sequence[dict[str, Any]]
+    data: tuple[str, str]
+    elsewhere: int
+    curves: Sequence[Curve]
+    tables: Mapping[str, Sequence[dict[str, Any]]]
+    cards: Mapping[str, dict[str, Any]]
+    settings: Mapping[str, dict[str, Any]]
+
+    @property
+    def sign(self) -> int:
+        """1 if less is better, -1 if more is: times a value, less is better."""
+        return 1 if self.goal == "min" else -1
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sweeps."""
+        return [sweep.name for sweep in self.results.sweeps]
+
+    def measure(self, name: str) -> Measure:
+        """Returns what a metric, score or sample measure is; an empty one if nobody said."""
+        for sweep in self.results.sweeps:
+            for group in (sweep.schema.metrics, sweep.schema.scores, sweep.schema.measures):
+                if name in group:
+                    return group[name]
+        return Measure()
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of what an epoch returns, the first objective first."""
+        return list(dict.fromkeys([self.metric, *(n for s in self.results.sweeps for n in s.schema.metrics)]))
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Parameters that not all trials have in common, without the `config.` of their columns."""
+        names = [n for n in (self.trials[0] if self.trials else ()) if n.startswith(CONFIG)]
+        return [n.removeprefix(CONFIG) for n in names if len({row[n] for row in self.trials} - {None}) > 1]
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """How much each parameter mattered, the most first; empty if it cannot be told."""
+        if len(self.ranked) < 2 or self.elsewhere:
+            return []
+        # Optuna refuses what it cannot tell apart, for instance values that are all equal; then nothing can be said.
+        with contextlib.suppress(ResultsError, ValueError, RuntimeError):
+            found = [each for each in importances(self.results) if math.isfinite(each.importance)]
+            return sorted(found, key=lambda each: -each.importance)
+        return []
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Kinds of failures."""
+        return failures(self.results)
+
+    @cached_property
+    def chosen(self) -> list[dict[str, Any]]:
+        """The final models that were chosen, at most one a sweep, the best by the objective first."""
+        found = [row for row in self.tables["finals"] if row["chosen"]]
+        return sorted(found, key=lambda row: self.sort_key(row[self.metric]))
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """How the configurations compare that were trained anew; None if none of them finished."""
+        return self._compared[0]
+
+    @cached_property
+    def contenders(self) -> list["Contender"]:
+        """The configurations that were trained anew and finished, the best mean first."""
+        return self._compared[1]
+
+    @cached_property
+    def _compared(self) -> tuple[Comparison | None, list["Contender"]]:
+        done = [row for row in self.tables["finals"] if row["state"] == "completed" and finite(row[self.metric])]
+        # Several sweeps are on one page only if their data is the same; within one, the data may have changed.
+        data = (self.chosen[0] if self.chosen else done[-1])["data_fingerprint"] if done else None
+        of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in done:
+            if row["data_fingerprint"] == data:
+                of[f"{row['sweep']}/{row['trial']}"].append(row)
+        if not of:
+            return None, []
+        pieces = self._pieces()
+        in_sweep = {row["id"]: row[self.metric] for row in self.trials}
+        configurations = [
+            Configuration(
+                name=name,
+                scores=tuple(row[self.metric] for row in rows),
+                pieces=tuple(pieces[row["sweep"], row["final"]] for row in rows)
+                if all((row["sweep"], row["final"]) in pieces for row in rows)
+                else (),
+            )
+            for name, rows in sorted(of.items(), key=lambda each: self.sort_key(in_sweep.get(each[0])))
+        ]
+        comparison = compare(configurations, goal="max" if self.goal == "max" else "min", seed=self._seed())
+        scores = {each.name: each.scores for each in configurations}
+        return comparison, [
+            Contender(
+                id=str(each.name),
+                scores=scores[each.name],
+                in_sweep=in_sweep[each.name] if finite(in_sweep.get(str(each.name))) else None,
+                standing=each,
+            )
+            for each in comparison.standings
+        ]
+
+    def _seed(self) -> int:
+        """Returns the seed that the final job drew with, so that the page has its figures."""
+        found = [settings.get("sweep", {}).get("seed") for settings in self.settings.values()]
+        return found[0] if found and isinstance(found[0], int) and found[0] >= 0 else 0
+
+    def _pieces(self) -> dict[tuple[str, int], dict[str, tuple[float, float]]]:
+        """Returns the scores by piece of each final model on the split that the objective is measured on."""
+        found: dict[tuple[str, int], dict[str, tuple[float, float]]] = defaultdict(dict)
+        for row in self.tables["piece_scores"]:
+            if row["split"] != "test" and finite(row["value"]) and finite(row["weight"]):
+                found[row["sweep"], row["final"]][row["piece"]] = (row["value"], row["weight"])
+        return found
+
+    def sort_key(self, value: float | None) -> float:
+        """Returns a number that is less for a better value; infinite if there is none."""
+        return self.sign * value if value is not None and math.isfinite(value) else math.inf
+
+    def card_of(self, row: Row) -> dict[str, Any]:
+        """Returns the card of a chosen model, if it is that of its sweep's bundle; empty if not."""
+        card = self.cards.get(row["sweep"], {})
+        return card if card.get("final") == row["final"] else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A configuration that was trained anew.
+
+    Attributes:
+        id: of its trial.
+        scores: the first objective of each finished training.
+        in_sweep: what its trial reached in the sweep; None if nothing.
+        standing: where it stands among the others.
+    """
+
+    id: str
+    scores: tuple[float, ...]
+    in_sweep: float | None
+    standing: Standing
+
+
+def gather(results: Results) -> Facts:
+    """Returns what the page tells of sweeps.
+
+    Raises:
+        CallerError: the sweeps have different objectives, or none, or their trials were scored on different data.
+        SchemaError: a ledger cannot be understood.
+    """
+    metric, goal = objective(results)
+    trials = [row | {"id": f"{row['sweep']}/{row['trial']}"} for row in results.arrow("trials").to_pylist()]
+    _check_data(results, trials, metric)
+    scored: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in trials:
+        if finite(row[metric]):
+            scored[row["data_fingerprint"] or ""].append(row)
+    prints = sorted(scored, key=lambda each: -len(scored[each]))
+    main = prints[0] if prints else ""
+    sign = 1 if goal == "min" else -1
+    ranked = sorted(scored.get(main, []), key=lambda row: (sign * row[metric], row["sweep"], row["trial"]))
+    sessions = results.arrow("sessions").to_pylist()
+    newest = ranked[:1] or sessions[-1:]
+    data = (newest[0]["data"] or "", newest[0]["data_fingerprint"] or "") if newest else ("", "")
+    tables = {name: results.arrow(name).to_pylist() for name in FINAL_TABLES}
+    of_trials = {name: results.arrow(name).to_pylist() for name in ("attempts", "attempt_ends", "decisions")}
+    for rows in of_trials.values():
+        for row in rows:
+            row["id"] = f"{row['sweep']}/{row['trial']}"
+    try:
+        found = curves(results)
+    except LedgerError:
+        found = []  # no epoch has ended yet
+    return Facts(
+        results=results,
+        metric=metric,
+        goal=goal,
+        trials=trials,
+        ranked=ranked,
+        data=data,
+        elsewhere=sum(len(scored[each]) for each in prints[1:]),
+        curves=found,
+        tables={**tables, **of_trials, "sessions": sessions},
+        cards=_documents(results, CARD),
+        settings=_documents(results, SETTINGS),
+    )
+
+
+def unfinished(facts: Facts) -> list[dict[str, Any]]:
+    """Returns the trials that have not ended."""
+    return [row for row in facts.trials if row["state"] in UNFINISHED]
+
+
+def finite(value: Any) -> bool:
+    """Whether a value is a number, neither missing nor infinite nor NaN."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _check_data(results: Results, trials: Sequence[Row], metric: str) -> None:
+    if len(results.sweeps) < 2:
+        return
+    used = {row["data_fingerprint"]: (row["data"], row["sweep"]) for row in trials if finite(row[metric])}
+    if len(used) > 1:
+        told = ", ".join(
+            f"{sweep}: {data or UNKNOWN_DATA} ({(fingerprint or 'no fingerprint')[:12]})"
+            for fingerprint, (data, sweep) in used.items()
+        )
+        raise CallerError(
+            f"these sweeps were scored on different data ({told}), so one page cannot rank them together; "
+            "make a page for each"
+        )
+
+
+def _documents(results: Results, path: str) -> dict[str, dict[str, Any]]:
+    """Returns a JSON object that lies in the folder of each sweep; what is missing or broken is left out."""
+    found = {}
+    for sweep in results.sweeps:
+        with contextlib.suppress(FileNotFoundError, ValueError, ResultsError):
+            document = json.loads(sweep.storage.read(path))
+            if isinstance(document, dict):
+                found[sweep.name] = document
+    return found
