@@ -16,6 +16,7 @@ from search.cluster_file import (
     PLACEHOLDER,
     ClusterFile,
     Finding,
+    items,
     mapping,
     option,
     read,
@@ -89,7 +90,7 @@ def _said_by_ray(error: Exception, printed: str) -> Finding:
     advice = "correct it as Ray asks; its reference of cluster files has every key"
     schema, instance = mapping(getattr(error, "schema", None)), mapping(getattr(error, "instance", None))
     if getattr(error, "validator", None) == "additionalProperties":
-        unknown = sorted(set(instance) - set(mapping(schema.get("properties"))))
+        unknown = sorted(str(key) for key in set(instance) - set(mapping(schema.get("properties"))))
         near = "".join(did_you_mean(name, mapping(schema.get("properties"))) for name in unknown)
         message, advice = f"Ray does not know {', '.join(map(repr, unknown))} here", f"correct or remove it{near}"
     return Finding(where=where, what=f"Ray refuses the file: {' '.join(message.split())[:300]}", advice=advice)
@@ -116,7 +117,7 @@ def _syntax(file: ClusterFile) -> Iterator[Finding]:
 
 def _mounts(file: ClusterFile) -> Iterator[Finding]:
     """Yields files that are to travel but are not here, and folders that bring along what should stay."""
-    excluded = [str(pattern).strip("/*") for pattern in file.document.get("rsync_exclude") or []]
+    excluded = [str(pattern).strip("/*") for pattern in items(file.document.get("rsync_exclude"))]
     filtered = bool(file.document.get("rsync_filter"))
     for remote, local in mapping(file.document.get("file_mounts")).items():
         where, place = f"file_mounts.{remote}", Path(str(local)).expanduser()
@@ -152,7 +153,7 @@ def _doors(file: ClusterFile, completed: Mapping[str, Any]) -> Iterator[Finding]
             )
     if file.kind == "ray":
         for key in ("run_options", "head_run_options", "worker_run_options"):
-            for i, text in enumerate(mapping(file.document.get("docker")).get(key) or []):
+            for i, text in enumerate(items(mapping(file.document.get("docker")).get(key))):
                 published = re.search(r"(?:^|\s)(?:-p|--publish)(?:=|\s+)?(\S+)", str(text))
                 if published and not published[1].startswith(("127.0.0.1:", "localhost:")):
                     yield Finding(
@@ -169,7 +170,7 @@ def _doors(file: ClusterFile, completed: Mapping[str, Any]) -> Iterator[Finding]
             ),
         }
         for where, kind in kinds.items():
-            if kind in {"LoadBalancer", "NodePort"}:
+            if kind in ("LoadBalancer", "NodePort"):
                 yield Finding(
                     where=where,
                     what=f"a service of type {kind} opens the head's ports outside Kubernetes",
@@ -210,7 +211,7 @@ def _tokens(file: ClusterFile, completed: Mapping[str, Any]) -> Iterator[Finding
         if mapping(spec.get("authOptions")).get("mode") == "token":
             return
         for where, container in cluster_pins.containers(file):
-            given = {str(mapping(e).get("name")): mapping(e).get("value") for e in container.get("env") or []}
+            given = {str(mapping(e).get("name")): mapping(e).get("value") for e in items(container.get("env"))}
             if given.get("RAY_AUTH_MODE") != "token":
                 told = "set spec.authOptions.mode: token (KubeRay 1.6 or newer)"
                 yield Finding(where=where, what="it would run without a token", advice=told)

@@ -1,7 +1,6 @@
 """A file that starts a cluster, read: one of Ray's own, a manifest for KubeRay, or a script for Slurm."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +155,7 @@ def unfilled(value: Any) -> bool:
 def option(command: str, name: str) -> str | None:
     """Returns the value of an option of a command line, such as `--dashboard-host`; None if it is not there."""
     found = re.search(rf"(?<!\S){re.escape(name)}(?:=|\s+)(\S+)", command)
-    return shlex.split(found[1])[0] if found else None
+    return found[1].strip("\"'") if found else None
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -263,7 +263,17 @@ def test_what_is_no_cluster_file_is_refused(text, tmp_path):
 
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}, [None], {"x": None}])
 @pytest.mark.parametrize(
-    "key", ["provider", "available_node_types", "file_mounts", "docker", "metadata", "auth", "setup_commands"]
+    "key",
+    [
+        "provider",
+        "available_node_types",
+        "file_mounts",
+        "docker",
+        "metadata",
+        "auth",
+        "rsync_exclude",
+        "setup_commands",
+    ],
 )
 def test_values_of_any_type_end_in_findings_not_in_errors(key, value, tmp_path):
     for found in findings(tmp_path, AWS, edited(key, to=value if value is not None else "none")):
