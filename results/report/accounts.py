@@ -47,8 +47,10 @@ def time(facts: Facts) -> Section | None:
         ]
         outcomes = {"failed" if each.outcome == "lost" else each.outcome for each in ran}
         keys = [key for key in keys if key[0] in outcomes or (key[0] == "unfinished" and "paused" in outcomes)]
-        text = f"{count(lanes, 'trial')} ran beside each other at most; these places were {busy(ran):.0%} "
-        text += "busy. Long breaks are cut out."
+        text = (
+            f"At most {count(lanes, 'trial')} ran at a time; these places were {busy(ran):.0%} busy. Long breaks are "
+        )
+        text += "cut out."
         parts.append(figure(charts.workers_chart(ran), text, keys))
     return "time", "Where time went", joined(parts)
 
@@ -59,8 +61,8 @@ def _told(share: Share) -> str:
 
 def _price(facts: Facts, seconds: float) -> str:
     """Returns what the time cost, where one sweep file says what an hour costs."""
-    prices = [settings.get("sweep", {}).get("price_per_hour") for settings in facts.settings.values()]
-    if len(prices) != 1 or not finite(prices[0]) or not prices[0]:
+    prices = facts.asked("sweep", "price_per_hour")
+    if len(prices) != 1 or len(facts.settings) != 1 or not finite(prices[0]) or not prices[0]:
         return ""
     return f" At {number(prices[0])} an hour for a trial's place, that is about {seconds / 3600 * prices[0]:.2f}."
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from results.curves import Curve
@@ -135,7 +134,8 @@ def contenders_chart(contenders: Sequence[Contender], metric: str, unit: str, ch
     values = [
         v
         for c in contenders
-        for v in (*c.scores, *(c.standing.interval or ()), *([] if c.in_sweep is None else [c.in_sweep]))
+        for v in (*c.scores, *(c.standing.interval or ()), c.in_sweep, c.expected)
+        if v is not None
     ]
     margin = 0.08 * (max(values) - min(values)) or max(abs(values[0]) * 0.02, 1e-6)
     axis = between(min(values) - margin, max(values) + margin)
@@ -160,6 +160,9 @@ def contenders_chart(contenders: Sequence[Contender], metric: str, unit: str, ch
                 h("line", x1=x(span[0]), x2=x(span[1]), y1=y, y2=y, class_="whisker") if span else None,
                 [h("circle", cx=x(v), cy=y, r=3.5, class_="dot seed") for v in each.scores],
                 h("circle", cx=x(each.in_sweep), cy=y, r=5, class_="ring") if each.in_sweep is not None else None,
+                h("path", d=f"M{x(each.expected):.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z", class_="expected")
+                if each.expected is not None
+                else None,
                 h("path", d=f"M{x(each.standing.mean):.1f} {y - 8:.1f}v16", class_="mean"),
                 data_id=each.id,
                 class_="mark",
@@ -177,7 +180,7 @@ def workers_chart(stretches: Sequence[Stretch]) -> Markup:
     left, right, top = 20, WIDTH - 16, 12
     bottom = top + row * lanes
     first, last = min(s.begin for s in stretches), max(s.end for s in stretches)
-    spans = blocks(stretches, max((last - first) * 0.02, timedelta(seconds=30)))
+    spans = blocks(stretches)
     total = sum((end - begin).total_seconds() for begin, end in spans) or 1.0
     gap = 14.0 if len(spans) > 1 else 0.0
     room = right - left - gap * (len(spans) - 1)

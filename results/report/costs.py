@@ -173,18 +173,20 @@ def stops_by_rung(facts: Facts) -> list[tuple[int, int, int, int, float | None]]
 
 
 def busy(of: Sequence[Stretch]) -> float:
-    """Returns the share of lanes that were busy, over the time in which any was; 0 if there is none."""
+    """Returns the share of lanes that were busy, long breaks left out; 0 if there is none."""
     if not of:
         return 0.0
     lanes = 1 + max(each.lane for each in of)
-    spans = blocks(of, timedelta(0))
+    spans = blocks(of)
     total = sum((end - begin).total_seconds() for begin, end in spans)
     used = sum((each.end - each.begin).total_seconds() for each in of)
     return used / (lanes * total) if total else 0.0
 
 
-def blocks(of: Sequence[Stretch], bridge: timedelta) -> list[tuple[datetime, datetime]]:
-    """Returns the times in which anything ran; breaks no longer than `bridge` count as running."""
+def blocks(of: Sequence[Stretch]) -> list[tuple[datetime, datetime]]:
+    """Returns the times in which anything ran; only a break of half a minute and a fiftieth of the whole is one."""
+    whole = max(each.end for each in of) - min(each.begin for each in of)
+    bridge = max(whole / 50, timedelta(seconds=30))
     found: list[tuple[datetime, datetime]] = []
     for each in sorted(of, key=lambda stretch: stretch.begin):
         if found and each.begin <= found[-1][1] + bridge:

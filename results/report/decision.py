@@ -110,7 +110,10 @@ def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
     if openings:
         again = " Each opening after the first makes its score more flattering." if openings > 1 else ""
         reasons.append(f"The test split was opened {'once' if openings == 1 else f'{openings} times'}.{again}")
-    figures = [*_scores(facts, row, card.get("floors") or {})[:1], _objective(facts, row[facts.metric], "trained anew")]
+    figures = [
+        *_scores(facts, row, known_models(card, "floors"))[:1],
+        _objective(facts, row[facts.metric], "trained anew"),
+    ]
     return Decision(
         headline=f"The model of trial {row['trial']} is chosen"
         + (f", of {row['sweep']}" if len(facts.names) > 1 else ""),
@@ -133,6 +136,8 @@ def _why(facts: Facts, name: str) -> Sequence[str]:
         )
     best, tied = contenders[0], [each for each in contenders if each.standing.tied]
     said = []
+    rules = facts.asked("final", "rule")
+    rule = f"the rule `{rules[0]}`" if len(rules) == 1 else "the rule of the final job"
     if best.id == name:
         second = contenders[1]
         behind = number(abs(second.standing.difference), 2)
@@ -144,7 +149,7 @@ def _why(facts: Facts, name: str) -> Sequence[str]:
         behind = next((abs(c.standing.difference) for c in contenders if c.id == name), None)
         said.append(
             f"Of {len(contenders)} configurations trained anew ({trainings} trainings), {best.id} has the best mean "
-            f"{facts.metric}; the chosen one is {number(behind, 2)} behind and was taken by the rule of the final job."
+            f"{facts.metric}; the chosen one is {number(behind, 2)} behind and was taken by {rule}."
         )
     if comparison.over == "nothing":
         said.append("With a single seed each, no interval can be given: how much of the difference is luck is unknown.")
@@ -180,6 +185,20 @@ def _objective(facts: Facts, value: float | None, note: str) -> Figure:
     return Figure(
         label=facts.metric, value=number(value), note=f"{measure.unit}, {note}".strip(", "), meaning=measure.meaning
     )
+
+
+def known_models(card: Mapping[str, Any], *groups: str) -> dict[str, Mapping[str, float]]:
+    """Returns the scores of models that a card names beside its own, by their names.
+
+    Args:
+        card: of a bundle, perhaps without them.
+        groups: `floors` need no training, `references` are known by name.
+    """
+    found: dict[str, Mapping[str, float]] = {}
+    for group in groups:
+        known = card.get(group)
+        found |= {str(n): v for n, v in known.items() if isinstance(v, Mapping)} if isinstance(known, Mapping) else {}
+    return found
 
 
 def _scores(facts: Facts, row: Mapping[str, Any], floors: Mapping[str, Mapping[str, float]]) -> list[Figure]:

@@ -16,7 +16,7 @@ from results.importance import Importance, importances
 from results.leaderboard import UNKNOWN_DATA, objective
 from results.opening import UNFINISHED, Results
 from results.schema import CONFIG, Measure
-from results.statistics import Comparison, Configuration, Standing, compare
+from results.statistics import Comparison, Configuration, Standing, compare, shrunken
 
 Row = Mapping[str, Any]
 CARD = "bundle/card.json"
@@ -140,20 +140,38 @@ class Facts:
         ]
         comparison = compare(configurations, goal="max" if self.goal == "max" else "min", seed=self._seed())
         scores = {each.name: each.scores for each in configurations}
+        expected = self._without_luck(comparison.seed_sd, {row["epochs"] for row in done})
         return comparison, [
             Contender(
                 id=str(each.name),
                 scores=scores[each.name],
                 in_sweep=in_sweep[each.name] if finite(in_sweep.get(str(each.name))) else None,
+                expected=expected.get(str(each.name)),
                 standing=each,
             )
             for each in comparison.standings
         ]
 
+    def _without_luck(self, seed_sd: float | None, epochs: set[int]) -> dict[str, float]:
+        """Returns what trials promised without the luck of being among the best; empty if that cannot be told.
+
+        Only of trials that ran to their end, and only if the final trainings were as long: nothing else compares.
+        """
+        whole = [row for row in self.ranked if row["state"] == "completed" and row["epochs"] in epochs]
+        if len(epochs) != 1:
+            return {}
+        values = shrunken([row[self.metric] for row in whole], seed_sd) or []
+        return {row["id"]: value for row, value in zip(whole, values, strict=False)}
+
     def _seed(self) -> int:
         """Returns the seed that the final job drew with, so that the page has its figures."""
-        found = [settings.get("sweep", {}).get("seed") for settings in self.settings.values()]
+        found = self.asked("sweep", "seed")
         return found[0] if found and isinstance(found[0], int) and found[0] >= 0 else 0
+
+    def asked(self, section: str, name: str) -> list[Any]:
+        """Returns a setting of each sweep that has it."""
+        sections = [settings.get(section) for settings in self.settings.values()]
+        return [each[name] for each in sections if isinstance(each, Mapping) and name in each]
 
     def _pieces(self) -> dict[tuple[str, int], dict[str, tuple[float, float]]]:
         """Returns the scores by piece of each final model on the split that the objective is measured on."""
@@ -181,12 +199,14 @@ class Contender:
         id: of its trial.
         scores: the first objective of each finished training.
         in_sweep: what its trial reached in the sweep; None if nothing.
+        expected: what this promised, without the luck of being among the best of many; None if it cannot be told.
         standing: where it stands among the others.
     """
 
     id: str
     scores: tuple[float, ...]
     in_sweep: float | None
+    expected: float | None
     standing: Standing
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from results.leaderboard import undominated
 from results.report import charts, drawing, space_charts
 from results.report.costs import stops_by_rung
-from results.report.decision import costs, decision, interval, score_names
+from results.report.decision import costs, decision, interval, known_models, score_names
 from results.report.facts import Facts, finite
 from results.report.markup import Markup, count, element, joined, number, prose
 from results.schema import CONFIG
@@ -156,6 +156,8 @@ def _finals(facts: Facts) -> list[Any]:
         if all(each.standing.interval is None for each in facts.contenders):
             text = "Dots are single trainings with fresh seeds; with one each, there is no interval. The ring is what "
             text += "the sweep itself had promised: the best of many promises too much."
+        if any(each.expected is not None for each in facts.contenders):
+            text += " The diamond is that promise without the luck of being among the best."
         parts.append(figure(charts.contenders_chart(facts.contenders, facts.metric, unit, chosen), text))
     rows = []
     for each in facts.contenders:
@@ -187,11 +189,8 @@ def _scores(facts: Facts, row: Mapping[str, Any]) -> Markup | None:
     if not names:
         return None
     card = facts.card_of(row)
-    floors = {}
-    for group in ("floors", "references"):
-        known = card.get(group)
-        known = known.items() if isinstance(known, Mapping) else ()
-        floors |= {n: v for n, v in known if isinstance(v, Mapping) and any(finite(v.get(each)) for each in names)}
+    known = known_models(card, "floors", "references")
+    floors = {name: values for name, values in known.items() if any(finite(values.get(each)) for each in names)}
     rows = []
     for name in names:
         span, measure = interval(row, name), facts.measure(name)

@@ -206,12 +206,15 @@ def test_intervals_appear_once_there_are_seeds_for_them(tmp_path):
     for number in range(3):
         sweep.trial(number)
     for final, (trial, value) in enumerate([(0, 0.50), (0, 0.52), (1, 0.70), (1, 0.72)]):
-        sweep.add("finals", final=final, trial=trial, seed=final, state="completed", chosen=final == 0, model="",
-                  data="music21", data_fingerprint="f" * 64, val_nll=value)  # fmt: skip
+        sweep.add("finals", final=final, trial=trial, seed=final, state="completed", epochs=6, chosen=final == 0,
+                  model="", data="music21", data_fingerprint="f" * 64, val_nll=value)  # fmt: skip
     sweep.flush()
     gathered = facts.gather(results.open(sweep.storage.uri))
     low, high = gathered.contenders[0].standing.interval or (0, 0)
     assert low < 0.51 < high
+    # Three trials that ran to their end, with as many epochs as the final trainings: the best promised too much.
+    best = min(gathered.contenders, key=lambda each: each.in_sweep or math.inf)
+    assert (best.in_sweep or math.inf) < (best.expected or -math.inf)
     assert "probability that it is the best" in page_of(sweep.storage).text
 
 
@@ -337,3 +340,10 @@ def test_mistakes_end_in_a_sentence(tmp_path, words, told):
     assert done.exit_code == 2
     assert told in done.output
     assert not (tmp_path / "laptop" / "report.html").exists()
+
+
+def test_settings_and_a_card_that_make_no_sense_are_no_obstacle(tmp_path):
+    storage = ledgers.laptop(tmp_path)
+    storage.write("sweep.json", b'{"sweep": 3, "space": [], "final": {"rule": 5}}')
+    storage.write("bundle/card.json", b'{"final": 1, "floors": [1], "references": {"x": 2}, "limits": 7}')
+    assert "The model of trial 1 is chosen" in page_of(storage).text
