@@ -34,7 +34,7 @@ def time(facts: Facts) -> Section | None:
     parts: list[Any] = [h("div", bar, class_="stack tall"), table(["what for", "time", "share"], rows, caption="Time")]
     worked = sum(s.seconds for s in shares if s.kind != "waiting")
     text = f"{duration(worked)} on workers, and {duration(total - worked)} of waiting for one."
-    price = _price(facts, worked)
+    price = _price(facts)
     parts.append(h("p", text + price, class_="note"))
     ran = stretches(facts)
     if ran:
@@ -59,12 +59,19 @@ def _told(share: Share) -> str:
     return f"{share.name}: {duration(share.seconds)}"
 
 
-def _price(facts: Facts, seconds: float) -> str:
-    """Returns what the time cost, where one sweep file says what an hour costs."""
+def _price(facts: Facts) -> str:
+    """Returns what the time on workers cost, where one sweep file says what an hour of a GPU or a core costs."""
     prices = facts.asked("sweep", "price_per_hour")
-    if len(prices) != 1 or len(facts.settings) != 1 or not finite(prices[0]) or not prices[0]:
+    if len(facts.settings) != 1 or not prices or not finite(prices[0]):
         return ""
-    return f" At {number(prices[0])} an hour for a trial's place, that is about {seconds / 3600 * prices[0]:.2f}."
+    held = {(row["id"], row["attempt"]): row["gpus"] or row["cpus"] or 0.0 for row in facts.tables["attempts"]}
+    hours = sum(
+        (row["wall_s"] or 0.0) / 3600 * held.get((row["id"], row["attempt"]), 0.0)
+        for row in facts.tables["attempt_ends"]
+    )
+    return (
+        f" At {number(prices[0])} an hour of a GPU, or of a core where there is none, that is {hours * prices[0]:.2f}."
+    )
 
 
 def failures(facts: Facts) -> Section | None:

@@ -9,7 +9,7 @@ from results.report.markup import number
 
 MOST_STEPS = 7
 """A number with at most so many different values is drawn like a choice: evenly spaced, each with its own tick."""
-LOG_FROM = 20.0
+LOG_FROM = 8.0
 """Positive values whose greatest is so many times the smallest are drawn on a logarithmic scale."""
 
 

@@ -236,6 +236,13 @@ def test_time_is_accounted_for(rich):
     assert shares["failed"] == 5 * 2.5
 
 
+def test_time_has_its_price_where_the_sweep_file_names_one(tmp_path):
+    storage = ledgers.laptop(tmp_path)
+    storage.write("sweep.json", b'{"sweep": {"price_per_hour": 3600}}')
+    # One core each: 8 trials of 6 epochs, 3 of 2, one of 3, attempts of 2 and 4, one of 1, at 2.5 seconds an epoch.
+    assert f"that is {(48 + 6 + 3 + 6 + 1) * 2.5:.2f}" in page_of(storage).text
+
+
 def test_attempts_that_ran_beside_each_other_have_lanes_of_their_own(rich):
     stretches = costs.stretches(facts.gather(results.open(rich.uri)))
     by_lane = {}
