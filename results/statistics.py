@@ -30,7 +30,7 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 CONFIDENCE = 0.95
 """Of every interval. The best configuration is in the tied set at least so often."""
 DRAWS = 4000
-OWN_SPREAD = 4
+OWN_SPREAD = 2
 """A configuration's own spread counts against that of all as its degrees of freedom against this number."""
 AS_CHEAP = 1.1
 """What costs up to so many times the least is as cheap: speed is not measured better than that."""

@@ -54,6 +54,14 @@ def test_the_benchmark_of_telling_compares_the_ways_on_recorded_curves():
         assert row["quarters"][-1] > -0.2
 
 
+def test_the_benchmark_of_choice_compares_ways_to_draw_seeds():
+    done = run("bench_choice.py", "--runs", "2", "--draws", "50", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert len(rows) == 2 * 3 * 5
+    assert all(0 <= row["differences"] <= 1 and 1 <= row["size"] <= 4 for row in rows)
+
+
 def test_every_benchmark_is_described_and_tested():
     scripts = {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
     described = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
