@@ -123,9 +123,11 @@ def _progress(facts: Facts) -> Markup | None:
         return None
     bar = [h("span", class_=f"fill {state}", style=f"flex-grow:{times}") for state, times in shown]
     told = [
-        (
+        h(
+            "span",
             h("span", class_=f"key {state}"),
             h("span", f"{number(times)} {'not ended' if state == 'unfinished' else state}"),
+            class_="entry",
         )
         for state, times in shown
     ]
