@@ -6,7 +6,7 @@ or for long passages, pieces of train in another key. What is here finds them so
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -115,9 +115,11 @@ def seen_in_train(dataset: Dataset, split: Split, *, min_share: float = PIECE_SH
         split: `valid` or `test`.
         min_share: How much of the shorter piece must be shared, 0..1; 0 takes all pairs of `near_duplicates`.
     """
+    # Other splits are left out, that of test above all: it is not read for the sake of valid.
+    kept = {each: chorales if each in ("train", split) else () for each, chorales in dataset.splits.items()}
     return frozenset(
         pair.second
-        for pair in near_duplicates(dataset)
+        for pair in near_duplicates(replace(dataset, splits=kept))
         if pair.splits == ("train", split) and split != "train" and pair.share >= min_share
     )
 

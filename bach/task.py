@@ -24,6 +24,7 @@ import numpy as np
 from bach.errors import SettingError, did_you_mean
 from bach.models.presets import PRESETS
 from bach.notes import SPLITS, Split
+from bach.task_card import LIMITS, references
 from bach.task_columns import MEASURES, METRICS, SCORES, SPEED, Columns, named_scores
 from bach.windows import num_windows
 
@@ -51,18 +52,20 @@ class ChoraleTask:
 
     Attributes:
         metrics: what an epoch returns.
-        scores: what `score` returns.
         costs: of two models, which is cheaper to run: the one that writes faster, then the smaller one.
+        scores: what `score` returns.
         measures: what is told of each sample chorale.
         how_to_load: lines of Python that load the model from its folder.
+        limits: what a user of the model should not expect of it.
+        forms: what `convert` can make of a model.
     """
 
-    how_to_load = 'import bach, keras\n\nmodel = keras.models.load_model("model.keras")'
-
-    def __init__(
     limits = LIMITS
     forms = ("saved_model", "onnx")
     costs = ("notes_per_s max", "num_parameters min")
+    how_to_load = 'import bach, keras\n\nmodel = keras.models.load_model("model.keras")'
+
+    def __init__(
         self,
         *,
         data: str = "music21",
@@ -214,9 +217,6 @@ class ChoraleTask:
         write_json(report.to_json(), Path(folder) / f"scores-{split}.json")
         return named_scores(report)
 
-    def floors(self, split: Split) -> dict[str, dict[str, float]]:
-        """Returns the scores of models that need no training, by the models' names: what a trained one must beat.
-
     def score_pieces(self, folder: Path, split: Split) -> dict[str, tuple[float, float]]:
         """Returns nats per note and number of notes of each chorale of a split, by the model in `folder`.
 
@@ -243,6 +243,9 @@ class ChoraleTask:
         pieces = scoring.score_chorales(ModelPredictor(model_files.load(folder)), self.dataset.splits[split])
         return {piece.id: (float(piece.nll.mean()), float(len(piece.nll))) for piece in pieces}
 
+    def floors(self, split: Split) -> dict[str, dict[str, float]]:
+        """Returns the scores of models that need no training, by the models' names: what a trained one must beat.
+
         Raises:
             SettingError: an unknown split.
         """
@@ -262,6 +265,45 @@ class ChoraleTask:
             }
             for name, floor in floors.items()
         }
+
+    def references(self, split: Split) -> dict[str, dict[str, float]]:
+        """Returns the scores of the presets on a split of the same chorales, by their names; empty if none are known.
+
+        Raises:
+            SettingError: an unknown split.
+        """
+        _checked_split(split)
+        return references(self.dataset.fingerprint, split)
+
+    def check_form(self, form: str) -> None:
+        """Checks that `convert` can make this form here.
+
+        Raises:
+            SettingError: there is no such form, or what it needs is not installed.
+        """
+        from bach import exports
+
+        exports.check(form)
+
+    def convert(self, folder: Path, form: str, out: Path) -> float:
+        """Writes the model in `folder` in another form to the empty folder `out`, and compares both.
+
+        Args:
+            folder: of the model.
+            form: `saved_model` or `onnx`.
+            out: `model.onnx` goes there, or it becomes the SavedModel.
+
+        Returns:
+            The largest difference between probabilities that both give.
+
+        Raises:
+            SettingError: see `check_form`.
+            ModelError: there is no model in `folder`.
+            OutputError: `out` cannot be written.
+        """
+        from bach import exports, model_files
+
+        return exports.export(model_files.load(folder), form, Path(out))
 
     def next_steps(self, folder: str) -> list[str]:
         """Returns lines to type that do something with the model in `folder`."""

@@ -73,6 +73,8 @@ def _scores(card: Mapping[str, Any]) -> Iterator[str]:
         if others:
             yield "Beside this model: such as need no training, and such as are known by name."
             yield ""
+        trained = [name for name in card["metrics"] if any(name in other for other in others.values())]
+        scores = {**{name: card["metrics"][name] for name in trained}, **scores}
         shown = [name for name in scores if not _is_end(name, scores)]
         yield from _table(
             ("", "this model", *others),

@@ -21,7 +21,7 @@ from results.storage import Storage
 from search import environment, sweep
 from search.attempts import Attempt
 from search.connection import worker_environment
-from search.errors import SweepError, TrialFailed
+from search.errors import SearchError, SweepError, TaskError, TrialFailed
 from search.final_work import FinalWorker
 from search.spec import SweepSpec
 from search.state import SweepState
@@ -101,7 +101,8 @@ def prepare(trial: Recorded) -> Any:
         os.environ.update(given)
     with told_apart():
         task = load_task(trial.spec.task, trial.spec.options, folder=_folder(trial.spec))
-        name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
+        with blaming(f"the data of task {trial.spec.task!r}"):
+            name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
     known = trial.session.get("data_fingerprint") or ""
     if known != fingerprint:
         raise SweepError(
@@ -196,6 +197,18 @@ def scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """For the length of a `with`, whatever the task raises is the task's mistake, in a sentence."""
+    try:
+        yield
+    except (SearchError, MemoryError):
+        raise
+    except Exception as error:
+        words = str(error) or type(error).__name__
+        raise TaskError(f"{what}: {words.splitlines()[0][:500]}") from error
 
 
 @contextlib.contextmanager

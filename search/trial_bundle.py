@@ -17,7 +17,7 @@ from results.storage import Storage
 from search import bundle, environment, rerun
 from search.checkpoints import Checkpoints, identity
 from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
-from search.rerun import OnEpoch, Recorded
+from search.rerun import OnEpoch, Recorded, blaming
 
 EXPORTS = "exports"
 LARGEST_DIFFERENCE = 1e-4
@@ -60,13 +60,14 @@ def make(
     check_forms(trial.spec.task, task, exports)
     schedule = epochs or trial.spec.epochs
     with rerun.scratch() as folder, rerun.told_apart():
-        with _run(trial, task, best, schedule, on_epoch) as (run, metrics, how):
+        with _run(trial, task, best, schedule, on_epoch) as (run, metrics, how), blaming("the model"):
             task.export(run, folder)
-        made = {
-            "scores": _scores(task, folder),
-            "floors": task.floors(bundle.VALID) if hasattr(task, "floors") else {},
-            "samples": list(_samples(task, folder, samples)),
-        }
+        with blaming("the model's scores and samples"):
+            made = {
+                "scores": _scores(task, folder),
+                "floors": task.floors(bundle.VALID) if hasattr(task, "floors") else {},
+                "samples": list(_samples(task, folder, samples)),
+            }
         about = _about(trial, task, metrics=metrics, schedule=schedule, how=how)
         about["exports"] = export(task, folder, exports)
         card = bundle.card(about, **made)
@@ -106,7 +107,8 @@ def export(task: Any, folder: Path, forms: Sequence[str]) -> dict[str, Any]:
 
     Args:
         task: `convert(folder, form, out)` writes the model in `folder` in another form into the empty folder `out`,
-            reads that back, and returns the largest difference between the probabilities that both give.
+            reads that back, and returns the largest difference between the probabilities that both give;
+            `check_form(form)`, if it has that, raises where it could not.
         folder: of the model.
         forms: of `task.forms`.
 
@@ -119,7 +121,8 @@ def export(task: Any, folder: Path, forms: Sequence[str]) -> dict[str, Any]:
         out = folder / path
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        difference = float(task.convert(folder, form, out))
+        with blaming(f"the model as {form}"):
+            difference = float(task.convert(folder, form, out))
         if not difference <= LARGEST_DIFFERENCE:
             raise SweepAborted(
                 f"the model as {form} is not the same: a probability differs by {difference:.2g}, allowed is "
@@ -139,6 +142,9 @@ def check_forms(name: str, task: Any, forms: Sequence[str]) -> None:
     for form in forms:
         if form not in known:
             raise TaskError(f"task {name!r} cannot export a model as {form!r}{did_you_mean(form, known)}")
+        if hasattr(task, "check_form"):
+            with blaming(f"a model as {form}"):
+                task.check_form(form)
 
 
 def check_absent(out: Path) -> None:
@@ -208,10 +214,11 @@ def _restored(trial: Recorded, task: Any, best: int, schedule: int, folder: Path
     )
     if checkpoints.fetch_epoch(best, folder) is None:
         return None
-    run = task.start(dict(found.values), epochs=schedule, seed=found.seed)
-    if not hasattr(run, "restore"):
-        return None
-    run.restore(folder)
+    with blaming(f"trial {trial.place}, from its checkpoint"):
+        run = task.start(dict(found.values), epochs=schedule, seed=found.seed)
+        if not hasattr(run, "restore"):
+            return None
+        run.restore(folder)
     return run
 
 

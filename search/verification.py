@@ -176,7 +176,8 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _data(card: Mapping[str, Any], task: Any) -> Iterator[str]:
     then = card["data"]
-    name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
+    with rerun.blaming("the data that the bundle names"):
+        name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
     if fingerprint != then["fingerprint"]:
         yield (
             f"the data are {name or 'without a name'} ({fingerprint[:12] or 'no fingerprint'}), the card says "
