@@ -101,6 +101,7 @@ class FinalSummary:
         yield ""
         for row in rows:
             yield "  ".join(f"{row[i]:>{width}}" for i, width in zip(kept, widths, strict=True)).rstrip()
+        yield ""
 
     def _row(self, each: Contender, costs: list[str]) -> list[str]:
         behind = "" if each is self.contenders[0] else f"{abs(each.difference):.4f}"
