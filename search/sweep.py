@@ -411,8 +411,7 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     from search import tune
 
     conductor, spec = taken.conductor, taken.prepared.spec
-    if not spec.concurrency:
-        conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
+    _fit(conductor)
     with _interruptible(conductor, taken.storage, watcher.note):
         tune.run(
             conductor,
@@ -420,6 +419,15 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
             worker=worker_options(spec, taken.storage),
             on_beat=_Beat(taken, watcher),
         )
+
+
+def _fit(conductor: Conductor) -> None:
+    """Lets as many trials run as fit into the cluster, whose machines come and go; unless the sweep says how many."""
+    from search import tune
+
+    spec = conductor.spec
+    if not spec.concurrency:
+        conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
 
 
 def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> FinalSummary:
@@ -500,6 +508,7 @@ class _Beat:
             self._conductor.flush()
             with contextlib.suppress(StorageError):
                 self._retention.apply(self._conductor.state)
+            _fit(self._conductor)
         self._watcher.tick()
 
 

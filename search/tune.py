@@ -37,6 +37,8 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 """What Tune reads from the environment, set for the driver before it runs."""
+MAX_PENDING = 64
+"""Trials that may wait for room in the cluster; the conductor hands out no more than its concurrency anyway."""
 FOLDER = ".tune"
 """Where Tune puts its own files below the sweep's folder; removed when it is done."""
 WAITING_S = 60.0
@@ -254,7 +256,7 @@ def run(
         SearchError: as the conductor raises it; workers are stopped then.
     """
     os.environ.update(SETTINGS)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, conductor.concurrency))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(MAX_PENDING, conductor.concurrency))
     link = _Link(conductor, worker, on_beat)
     place = storage.child(FOLDER)
     config = tune.RunConfig(
