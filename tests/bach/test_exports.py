@@ -13,7 +13,7 @@ from bach.task_card import references
 TINY = {
     "conv_lstm": {"conv_lstm.recurrent_layers": 1},
     "transformer": {"transformer.embedding_dim": 64, "transformer.layers": 1, "transformer.activation": "gelu"},
-    "relative_transformer": {"relative_transformer.layers": 1},
+    "relative_transformer": {"relative_transformer.layers": 2},
 }
 
 
