@@ -176,6 +176,9 @@ def runnable(path: Path) -> list[Block]:
 def test_documented_commands_run(path, tmp_path):
     search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": search_path, "PYTHONPATH": str(ROOT)}
+    # Readers type this in the checkout; here are the files of it that commands are given.
+    for given in ("sweeps", "clusters", "cluster.yaml", "constraints.txt"):
+        (tmp_path / given).symlink_to(ROOT / given)
     for block in runnable(path):
         run_block(block, tmp_path, environment)
 

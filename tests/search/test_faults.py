@@ -40,7 +40,7 @@ def test_deaths_at_any_moment_leave_books_that_hold(tmp_path, scheduler):
         given, last, _ = faults.dying(tmp_path / searcher, scheduler, searcher, seed=number % 2)
         place = sweep.folder_of(given)
         check_books(place, given.trials)
-        live = (last._searcher.state(), last._scheduler.state())  # pyright: ignore[reportAttributeAccessIssue]
+        live = (last._searcher.state(), last._scheduler.state())
         assert faults.rebuilt(given, Ledger(place).events()) == json.loads(json.dumps(live))
 
 
