@@ -23,6 +23,8 @@ from results.storage import Storage
 _log = logging.getLogger(__name__)
 
 FOLDER, MANIFEST = "checkpoints", "manifest.json"
+SPEC_FILE = "sweep.json"
+"""What the sweep is asked to do; lies in every sweep's folder, so one without it is not the folder that it seems."""
 MANIFEST_VERSION = 1
 KEPT = 2
 """How many of the newest are kept: the last, and the one before in case the last is damaged."""
@@ -93,7 +95,7 @@ class Checkpoints:
         Raises:
             StorageError: it cannot be written; the checkpoints before stand.
         """
-        if not self._sweep.exists():
+        if not self._sweep.exists(SPEC_FILE):
             # Writing would make it anew, and hide that a disk is not mounted any more.
             raise StorageError(f"the sweep's folder {self._sweep.uri} is gone; bring it back")
         shutil.rmtree(scratch, ignore_errors=True)

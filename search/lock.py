@@ -22,6 +22,7 @@ from types import TracebackType
 
 from results.errors import StorageError
 from results.storage import Storage
+from search.checkpoints import SPEC_FILE
 from search.errors import SweepAborted, SweepError
 
 _log = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ class Lock:
                 if now is not None and now.token != own.token:
                     self._taken_by = now
                     return
-                if now is None and not self._storage.exists():
+                if now is None and not self._storage.exists(SPEC_FILE):
                     continue  # the folder is gone; writing would make it anew and be in the way when it comes back
                 own = replace(own, beat=own.beat + 1)
                 self._write(own)

@@ -24,6 +24,7 @@ from results.ledger import Ledger, Writer
 from results.schema import Parameter, SweepSchema
 from results.storage import Storage
 from search import environment, sweep_file
+from search.checkpoints import SPEC_FILE
 from search.conductor import Conductor, FirstPoint
 from search.crews import Connecting, Crew
 from search.errors import SpecError, SweepError, TaskError, did_you_mean
@@ -42,7 +43,6 @@ from search.trial import STOP_FILE
 
 _log = logging.getLogger(__name__)
 
-SPEC_FILE = "sweep.json"
 POLL_S = 1.0
 """How often the driver looks whether it was asked to stop."""
 RETENTION_S = 5.0

@@ -49,6 +49,8 @@ OUTPUT_LIMIT = 1_000_000
 STOP_FILE = "stop.json"
 """While this lies in the sweep's folder, workers save and return after the epoch that they are at."""
 
+SCRATCH = "search-worker-"
+"""What the names of the workers' own folders begin with, before their process's number."""
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What writing a checkpoint may meet that says nothing of the task."""
 _OUT_OF_MEMORY = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory", "oom")
@@ -74,7 +76,8 @@ class Worker:
         self._task: Any = None
         self._attempt: Attempt | None = None
         self._asked_at = -math.inf
-        self._scratch = Path(tempfile.mkdtemp(prefix="search-worker-"))
+        _tidy_up_after_the_dead()
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
         self._process = psutil.Process()
         self._traces = open(self._scratch / "hang.txt", "w")  # noqa: SIM115 - faulthandler writes into it at any time
 
@@ -335,6 +338,14 @@ def _forget_the_one_before() -> None:
     if keras is not None:
         keras.utils.clear_session()
         gc.collect()  # models hold their memory in cycles; without one, Python sees to its own in time
+
+
+def _tidy_up_after_the_dead() -> None:
+    """Removes the folders of workers that were killed on this machine: they may hold whole checkpoints."""
+    for path in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        pid = path.name.removeprefix(SCRATCH).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _seed(seed: int) -> None:

@@ -43,8 +43,14 @@ FOLDER = ".tune"
 """Where Tune puts its own files below the sweep's folder; removed when it is done."""
 WAITING_S = 60.0
 """When nothing has begun for so long, the user is told."""
+LATE_S = 1.0
+"""So much may pass between a worker's beginning and word of it."""
 WITHDRAW_S = 2.0
 """A sweep that is to end waits no longer than this for workers that have not begun."""
+
+
+class DueForReplacement(Exception):
+    """A worker process has grown too large for another attempt."""
 
 
 class TrialActor(tune.Trainable):
@@ -56,8 +62,14 @@ class TrialActor(tune.Trainable):
         self._worker.begin(Attempt.of(config["attempt"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begins another attempt; False ends the process, which has grown too large."""
-        return self._worker.begin(Attempt.of(new_config["attempt"]))
+        """Begins another attempt; ends the process if it has grown too large for one.
+
+        Raises:
+            DueForReplacement: it has. (Were False returned, Tune would drop the trial and tell nobody.)
+        """
+        if not self._worker.begin(Attempt.of(new_config["attempt"])):
+            raise DueForReplacement
+        return True
 
     def step(self) -> dict[str, Any]:
         """Runs the next epochs."""
@@ -144,7 +156,7 @@ class _Link:
     def __init__(self, conductor: Conductor, worker: Mapping[str, Any], on_beat: Callable[[], None]):
         self._conductor, self._worker, self._on_beat = conductor, dict(worker), on_beat
         self._attempts: dict[str, Attempt] = {}
-        self._begun: set[tuple[int, int]] = set()
+        self._begun: dict[tuple[int, int], float] = {}
         self._moved = time.monotonic()
         self._has_told_of_waiting = self._has_withdrawn = False
         self.failure: BaseException | None = None
@@ -159,7 +171,7 @@ class _Link:
 
     def began(self, trial: Any) -> None:
         attempt = self._attempts[trial.trial_id]
-        self._begun.add((attempt.trial, attempt.attempt))
+        self._begun[attempt.trial, attempt.attempt] = time.monotonic()
 
     def suggest(self, trial_id: str) -> Any:
         try:
@@ -182,14 +194,15 @@ class _Link:
 
     def lost(self, trial: Any) -> None:
         attempt = self._attempts[trial.trial_id]
-        text = str(trial.get_error() or "")
+        text = _said(trial)
         try:
-            if "reset_config" in text:
+            if DueForReplacement.__name__ in text:
                 self._conductor.returned(
                     attempt.trial, attempt.attempt, "memory_limit", "the worker was due for replacement"
                 )
                 return
-            kind, reason = _cause(text, attempt)
+            begun = self._begun.get((attempt.trial, attempt.attempt))
+            kind, reason = _cause(text, attempt, ran_s=0.0 if begun is None else time.monotonic() - begun)
             lost = Progress(outcome="lost", reason_kind=kind, reason=reason, detail=text[-4000:])
             if kind == "time_limit":
                 lost = Progress(outcome="failed", reason_kind=kind, reason=reason)
@@ -225,14 +238,30 @@ class _Link:
             self._has_withdrawn = True
 
 
-def _cause(text: str, attempt: Attempt) -> tuple[str, str]:
-    """Returns why an actor is gone, as one of the ledger's words and as a sentence."""
+def _said(trial: Any) -> str:
+    """Returns what Ray says of the end of a trial's actor: it has just been written to a file of this machine."""
+    try:
+        return Path(trial.error_file).read_text("utf-8", errors="replace")
+    except (OSError, TypeError):
+        return ""
+
+
+def _cause(text: str, attempt: Attempt, *, ran_s: float) -> tuple[str, str]:
+    """Returns why an actor is gone, as one of the ledger's words and as a sentence.
+
+    Args:
+        text: what Ray says.
+        attempt: that it ran.
+        ran_s: for how long.
+    """
     lower = text.lower()
-    if "preempt" in lower or "node has died" in lower or "node died" in lower or "node was terminated" in lower:
+    if any(words in lower for words in ("its node has died", "the actor's node was", "preempted")):
         return "node_lost", "its machine went away"
-    if "out of memory" in lower or "oom" in lower or "memory on the node" in lower:
+    # Whenever a process dies, Ray names the system's OOM killer as one possible cause; these words mean its own.
+    if "outofmemoryerror" in lower or "memory_usage_threshold" in lower:
         return "out_of_memory", "its process was ended because the machine ran out of memory"
-    if attempt.time_limit_s is not None and time.time() - attempt.handed_out >= attempt.time_limit_s:
+    # A worker ends itself at its limit; that it has begun is heard of a moment later.
+    if attempt.time_limit_s is not None and ran_s >= 0.95 * attempt.time_limit_s - LATE_S:
         return "time_limit", f"it took longer than {attempt.time_limit_s:g} s and was ended"
     return "worker_died", "its process ended"
 

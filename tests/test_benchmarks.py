@@ -62,6 +62,35 @@ def test_the_benchmark_of_choice_compares_ways_to_draw_seeds():
     assert all(0 <= row["differences"] <= 1 and 1 <= row["size"] <= 4 for row in rows)
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_the_ledger_replays_and_reads_it():
+    done = run("bench_ledger.py", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["events"] > 100 * 9
+    assert len(told["rows"]) == 3
+    assert all(0 < row["peak_mb"] < 1000 for row in told["rows"].values())
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_sweeps_compares_with_ray_tune_alone():
+    done = run("bench_sweep.py", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert list(told["rows"]) == ["search", "tune alone", "tune with loggers"]
+    for [row] in told["rows"].values():
+        assert row["epochs_per_s"] == pytest.approx(told["epochs"] * row["trials_per_s"])
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_faults_breaks_sweeps_and_finds_their_books_in_order():
+    done = run("bench_faults.py", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert rows["drivers"]["drivers_killed"] == 2
+    assert rows["drivers, concurrency 1"]["same_outcome"]
+
+
 def test_every_benchmark_is_described_and_tested():
     scripts = {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
     described = (ROOT / "benchmarks" / "README.md").read_text("utf-8")

@@ -142,6 +142,21 @@ class Broken(FakeTask):
         return _Broken(run, self.how, self.after) if broken else run
 
 
+class EveryFault(FakeTask):
+    """Each trial has the fault that its parameter `how` names, after its first epoch."""
+
+    def space(self, hp):
+        super().space(hp)
+        hp.Choice("how", ["none", "epoch", "no_metric", "nan", "hang", "exit", "kill", "print", "grow", "oom"])
+
+    def start(self, values, *, epochs, seed):
+        return _Broken(Curve(values, epochs=epochs, seed=seed, epoch_s=self.epoch_s), values["how"], after=1)
+
+
+_KEPT = []
+"""What a process has grown by."""
+
+
 class _Broken:
     def __init__(self, run, how, after):
         self.run, self.how, self.after = run, how, after
@@ -173,6 +188,8 @@ class _Broken:
                 line = "x" * 999_999 + "\n"
                 for _ in range(1000):
                     sys.stdout.write(line)
+            case "grow":
+                _KEPT.append(b"x" * 250_000_000)
             case "memory":
                 raise MemoryError
             case "oom":

@@ -120,7 +120,7 @@ def _free_ports(count):
 class Subject:
     """A sweep that is run by the command line and broken from outside."""
 
-    def __init__(self, cluster, folder, *, text=None, probe=False, **options):
+    def __init__(self, cluster, folder, *, text=None, probe=False, patience_s=None, **options):
         """Writes the sweep file.
 
         Args:
@@ -128,8 +128,10 @@ class Subject:
             folder: everything goes there.
             text: of the sweep file; without it, one of the fake task.
             probe: whether the driver notes down the state of its searcher and its scheduler with each flush.
+            patience_s: how long the driver waits for a storage that is away; None: as it does by itself.
             options: see `sweep_file`.
         """
+        self.patience_s = patience_s
         self.cluster, self.folder = cluster, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.epochs_log = self.folder / "epochs"
@@ -158,6 +160,8 @@ class Subject:
         command = [sys.executable, "-m", "search.cli", *arguments]
         if self.probe:
             command = [sys.executable, "-c", PROBED, str(self.probe), *arguments]
+        elif self.patience_s is not None:
+            command = [sys.executable, "-c", IMPATIENT, str(self.patience_s), *arguments]
         if arguments[0] in ("run", "resume", "extend") and address:
             command += ["--address", self.cluster.address, "--no-final"]
         with (self.folder / "out.txt").open("a") as out:
@@ -194,6 +198,15 @@ class Subject:
         state = SweepState(ledger.schema).replay(ledger.events())
         return len(state.trials) == self.spec.trials and all(trial.state in ENDED for trial in state.trials.values())
 
+
+IMPATIENT = """
+import sys
+from search import conductor
+from search.cli import main
+conductor.PATIENCE_S, sys.argv[1:] = float(sys.argv[1]), sys.argv[2:]
+main()
+"""
+"""A driver that gives up soon if its storage is away."""
 
 PROBED = """
 import json, os, sys
@@ -310,20 +323,21 @@ def trained_again(subject):
     Returns:
         Epochs trained in all, those trained again, and the most that one attempt did again.
     """
-    runs = {}
+    runs: dict[str, list[tuple[int, int]]] = {}
     for path in subject.epochs_log.iterdir():
         seed, epoch, _, when = path.name.split("-")
         runs.setdefault(seed, []).append((int(when), int(epoch)))
     total = again = most = 0
     for trained in runs.values():
-        seen, piece = 0, 0
+        seen = piece = before = 0
         for _, epoch in sorted(trained):
             total += 1
+            if epoch != before + 1:
+                piece = 0  # another attempt begins
             if epoch <= seen:
                 again += 1
                 piece += 1
-            else:
-                piece = 0
+            before = epoch
             seen = max(seen, epoch)
             most = max(most, piece)
     return total, again, most

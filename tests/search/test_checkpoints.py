@@ -6,7 +6,7 @@ import pytest
 
 from results.errors import StorageError
 from results.storage import Storage
-from search.checkpoints import MANIFEST, Checkpoints, identity
+from search.checkpoints import MANIFEST, SPEC_FILE, Checkpoints, identity
 
 IDENTITY = identity("module:Task", {}, {"x": 1.0}, 3)
 
@@ -14,14 +14,15 @@ IDENTITY = identity("module:Task", {}, {"x": 1.0}, 3)
 @pytest.fixture
 def sweep(tmp_path):
     (tmp_path / "a sweep").mkdir()
+    (tmp_path / "a sweep" / SPEC_FILE).touch()
     return Storage(tmp_path / "a sweep")
 
 
 def test_nothing_is_saved_in_place_of_a_folder_that_is_gone(sweep, tmp_path):
-    (tmp_path / "a sweep").rmdir()
+    sweep.remove(SPEC_FILE)
     with pytest.raises(StorageError, match="is gone"):
         save(place(sweep), tmp_path, 1)
-    assert not (tmp_path / "a sweep").exists()
+    assert sweep.names() == []
 
 
 def place(sweep, trial=17, who=IDENTITY):

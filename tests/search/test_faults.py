@@ -5,6 +5,10 @@ import itertools
 import json
 import os
 import random
+import re
+import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -137,3 +141,158 @@ def test_a_part_that_was_cut_short_is_made_up_for(tmp_path, table):
 
 def test_every_table_that_trials_write_was_cut_short():
     assert {*CUT, "finals", "samples", "openings", "piece_scores"} >= set(TABLES)
+
+
+# --- on Ray, from outside ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with faults.Cluster() as it:
+        yield it
+
+
+@pytest.mark.slow
+def test_drivers_and_workers_may_be_killed_at_any_moment(cluster, tmp_path):
+    subject = faults.Subject(cluster, tmp_path, trials=12, epoch_s=0.05, every_s=0.2, probe=True)
+    probes = []
+    killed = faults.breaking(
+        subject, drivers=2, workers=2, seed=5, within_s=0.8, on_kill=lambda: probes.append(faults.probe_holds(subject))
+    )
+    assert min(killed) >= 1
+    assert subject.finish() == 0
+    check_books(subject.place, 12)
+    assert False not in probes
+    _, _, most = faults.trained_again(subject)
+    assert most <= 5  # 4 epochs from one checkpoint to the next, and one that was not told yet
+    assert "Traceback" not in subject.said
+
+
+@pytest.mark.slow
+def test_a_sweep_can_be_stopped_in_three_ways_and_goes_on_without_loss(cluster, tmp_path):
+    subject = faults.Subject(cluster, tmp_path, trials=10, epoch_s=0.3, every_s=60, scheduler="none")
+    first = subject.start()
+    subject.wait_for_epochs(3, driver=first)
+    second = subject.start("run", str(subject.file))
+    third = subject.start("resume", subject.place.uri)
+    assert (second.wait(60), third.wait(60)) == (2, 2)
+    assert "has begun at" in subject.said
+    assert f"runs already: process {first.pid} on" in subject.said
+
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130
+    assert "go on: search resume" in subject.said
+    assert {row["outcome"] for row in Ledger(subject.place).table("attempt_ends").to_pylist()} <= {
+        "paused",
+        "completed",
+    }
+    so_far = subject.trained
+
+    again = subject.start()
+    subject.wait_for_epochs(so_far + 2, driver=again)
+    assert subject.start("stop", subject.place.uri).wait(60) == 0
+    assert again.wait(60) == 130
+    total, trained_again, _ = faults.trained_again(subject)
+    assert trained_again == 0, total
+
+    last = subject.start()
+    subject.wait_for_epochs(subject.trained + 2, driver=last)
+    last.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    began = time.monotonic()
+    last.send_signal(signal.SIGINT)
+    assert last.wait(60) == 130
+    assert time.monotonic() - began < 30
+    assert subject.finish() == 0
+    check_books(subject.place, 10)
+    assert "Traceback" not in subject.said
+
+
+EXPECTED = {
+    "none": ("completed", ""),
+    "epoch": ("failed", "error"),
+    "no_metric": ("failed", "no_metric"),
+    "nan": ("failed", "non_finite"),
+    "hang": ("failed", "time_limit"),
+    "exit": ("failed", "exit"),
+    "kill": ("failed", "worker_died"),
+    "print": ("completed", ""),
+    "grow": ("completed", ""),
+    "oom": ("failed", "out_of_memory"),
+}
+
+
+@pytest.mark.slow
+def test_a_task_with_every_fault_loses_its_trials_and_no_others(cluster, tmp_path):
+    ways = [*EXPECTED, "grow", "none"]
+    points = "".join(f'[[points]]\nhow = "{how}"\n' for how in ways)
+    text = faults.sweep_file(
+        storage=tmp_path / "runs",
+        task="EveryFault",
+        trials=len(ways),
+        epochs=3,
+        scheduler="none",
+        retries=1,
+        trial_time="8 s",
+    ).replace("retries = 1", 'retries = 1\nmemory_limit = "500 MB"')
+    subject = faults.Subject(cluster, tmp_path, text=text + points)
+    assert subject.finish() == 0
+    check_books(subject.place, len(ways))
+    state = faults.state_of(subject.place)
+    found = {ways[number]: (trial.state, trial.reason_kind) for number, trial in state.trials.items()}
+    assert found == EXPECTED
+    assert {t.attempt for n, t in state.trials.items() if ways[n] in ("hang", "nan", "no_metric")} == {1}
+    assert {t.attempt for n, t in state.trials.items() if ways[n] in ("kill", "epoch", "exit")} == {2}
+    ends = Ledger(subject.place).table("attempt_ends").to_pylist()
+    grown = {row["pid"]: row["seq"] for row in ends if row["peak_memory_mb"] and row["peak_memory_mb"] > 500}
+    assert grown
+    assert not [row for row in ends if row["outcome"] == "completed" and row["seq"] > grown.get(row["pid"], 10**9)]
+    assert "Traceback" not in subject.said
+    assert len(subject.said) < 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "ran_s", "kind"),
+    [
+        ("The actor died because its node has died. Node Id: 3f", 1.0, "node_lost"),
+        ("\tthe actor's node was preempted: spot", 1.0, "node_lost"),
+        (
+            "Worker exit detail: (1) the process was killed by the OOM killer due to high memory usage",
+            1.0,
+            "worker_died",
+        ),
+        (
+            "Memory on the node was 9.5GB; set the environment variable `RAY_memory_usage_threshold`",
+            1.0,
+            "out_of_memory",
+        ),
+        ("The actor is dead because its worker process has died", 8.1, "time_limit"),
+        ("The actor is dead because its worker process has died", 5.0, "worker_died"),
+        ("", 1.0, "worker_died"),
+    ],
+)
+def test_the_cause_of_an_end_is_read_from_what_ray_says(text, ran_s, kind):
+    from search.tune import _cause
+    from tests.search.test_trial import attempt
+
+    assert _cause(text, attempt(time_limit_s=8.0), ran_s=ran_s)[0] == kind
+
+
+@pytest.mark.slow
+def test_a_storage_that_vanishes_ends_the_sweep_in_words_and_it_goes_on_when_it_is_back(cluster, tmp_path):
+    subject = faults.Subject(cluster, tmp_path, trials=8, epoch_s=0.2, patience_s=1.5)
+    driver = subject.start()
+    subject.wait_for_epochs(6, driver=driver)
+    place = Path(subject.place.uri)
+    place.rename(tmp_path / "elsewhere")
+    assert driver.wait(90) == 1
+    assert re.search(r"the ledger in .* is gone .*bring it back", subject.said)
+    assert "search resume broken" in subject.said
+    assert "Traceback" not in subject.said
+    if place.exists():  # Tune's own folder
+        assert not [path for path in place.rglob("*") if path.is_file() and ".tune" not in path.parts]
+        shutil.rmtree(place)
+    (tmp_path / "elsewhere").rename(place)
+    assert subject.finish() == 0
+    check_books(subject.place, 8)

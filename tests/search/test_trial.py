@@ -10,6 +10,7 @@ import pytest
 
 from results.storage import Storage
 from search.attempts import Attempt, Progress
+from search.checkpoints import SPEC_FILE
 from search.trial import STOP_FILE, Worker
 
 FAKES = Path(__file__).parent / "fake_task.py"
@@ -41,6 +42,7 @@ def attempt(**changes):
 def worker(tmp_path):
     made = []
     (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / SPEC_FILE).touch()
 
     def make(task="FakeTask", *, memory_limit_mb=None, **options):
         made.append(
@@ -220,3 +222,15 @@ worker.step()
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
     assert time.monotonic() - began < 30
+
+
+def test_what_killed_workers_left_is_removed(worker):
+    import subprocess
+    import tempfile
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = Path(tempfile.mkdtemp(prefix=f"search-worker-{gone.pid}-"))
+    (left / "weights").touch()
+    worker()
+    assert not left.exists()
