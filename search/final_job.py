@@ -8,14 +8,15 @@ had begun goes on from its checkpoint.
 import dataclasses
 import getpass
 import hashlib
+import json
 import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from results.storage import Storage
-from search import bundle
-from search.checkpoints import folder_of
+from search import bundle, sweep_file
+from search.checkpoints import SPEC_FILE, folder_of
 from search.crews import Crew
 from search.distance import apart
 from search.errors import SweepAborted, SweepError
@@ -31,8 +32,6 @@ _log = logging.getLogger(__name__)
 
 TEST = "test"
 """The split that is opened for the chosen model, and for nothing else."""
-ABOUT = "about.txt"
-"""Lies in the folder of the final trainings from the beginning."""
 VALID = "valid"
 """The split that models are compared on."""
 
@@ -208,11 +207,10 @@ class FinalJob:
             )
             for place in left
         ]
-        if trainings and not self._storage.exists(FOLDER):
-            # Workers take a folder that is not there for a disk that went away.
-            self._storage.write(
-                f"{FOLDER}/{ABOUT}", b"Trainings of the final job: checkpoints, and what came of them.\n"
-            )
+        if trainings:
+            # Workers take a folder without it for one whose disk went away.
+            asked = json.dumps(sweep_file.document(self._spec), indent=1) + "\n"
+            self._storage.write(f"{FOLDER}/{SPEC_FILE}", asked.encode())
         for index, message in self._crew.run(train, [((self._place(), t), {}) for t in trainings]):
             place, training = left[index], trainings[index]
             if "epoch" in message:
