@@ -60,6 +60,12 @@ def worker(tmp_path):
         one.close()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a slow disk an epoch with its checkpoint may take longer than epochs are told together for."""
+    monkeypatch.setattr("search.trial.STEP_S", 60.0)
+
+
 def run(worker, **changes):
     worker.begin(attempt(**changes))
     told = [worker.step()]
@@ -186,7 +192,7 @@ def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, tmp_path):
 
 
 def test_a_worker_returns_when_the_sweeps_time_is_over(worker):
-    told = run(worker(epoch_s=0.05), time_left_s=0.12, milestones=())
+    told = run(worker(epoch_s=0.05), time_left_s=0.12, milestones=(), checkpoint_s=1e9)
     assert (told[-1].outcome, told[-1].reason_kind) == ("paused", "budget")
     assert 2 <= told[-1].epochs[-1]["epoch"] <= 4
 
