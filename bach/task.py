@@ -12,7 +12,6 @@ the shape of a task by itself; nothing here knows who runs it. Measures are give
 
 import contextlib
 import functools
-import gc
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -163,8 +162,7 @@ class ChoraleTask:
     def start(self, values: Mapping[str, Any], *, epochs: int, seed: int) -> "ChoraleRun":
         """Returns a run at the point `values`, before its first epoch.
 
-        What the process holds of earlier models is freed first, so an earlier run of the same process is of no use any
-        more. Values, epochs and seed decide what comes out, as they do with `bach train`.
+        Values, epochs and seed decide what comes out, as they do with `bach train`.
 
         Args:
             values: a point of the space; what is not named has its default.
@@ -182,8 +180,6 @@ class ChoraleTask:
 
         from bach.task_runs import ChoraleRun
 
-        keras.utils.clear_session()
-        gc.collect()
         keras.utils.set_random_seed(seed)
         return ChoraleRun(values, data, epochs=epochs, seed=seed, measure_speed=self._measure_speed)
 

@@ -21,19 +21,16 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from machine import machine_of_models
 
-from bach import backend
 from bach.encoding import encode
 from bach.generation import Generator
 from bach.hypermodel import from_values
@@ -42,21 +39,6 @@ from bach.notes import NUM_TOKENS, NUM_VOICES, VOICE_RANGES
 
 GIVEN_STEPS = 8
 CHOSEN_STEPS = 56
-
-
-def machine() -> dict[str, object]:
-    """Returns what the figures depend on beside the code."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": revision.stdout.strip() or "unknown",
-        "backend": backend.name(),
-        "versions": backend.versions(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-    }
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -190,7 +172,7 @@ def main() -> None:
     size |= {"repeats": options.repeats, "every": options.every}
     if options.tiny:
         size = {"given": 1, "chosen": 3, "batch": 2, "repeats": 2, "every": 2}
-    facts = machine()
+    facts = machine_of_models()
     rows = [measure(name, **size) for name in options.presets]
     if options.json:
         print(

@@ -11,15 +11,12 @@ Run: python benchmarks/bench_telling.py [--curves CSV-OR-SWEEP] [--seeds N] [--j
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from surrogate import Surrogate, load
 
 from search.scheduler import SchedulerSettings, create
@@ -31,18 +28,6 @@ from search.spec import SearcherSettings
 CURVES = Path(__file__).parent / "data" / "small_chorale_models.csv"
 WAYS: tuple[Telling, ...] = ("complete", "pruned", "forecast")
 ARMS = (*WAYS, "random")
-
-
-def machine() -> dict[str, object]:
-    """Returns what the figures come from."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": revision.stdout.strip() or "unknown",
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-    }
 
 
 def sweep(

@@ -13,39 +13,21 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
-from datetime import UTC, datetime
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from machine import machine_of_models
 
-from bach import backend
 from bach.encoding import encode
 from bach.hypermodel import build, parameters
 from bach.models.presets import PRESETS
 from bach.notes import VOICE_RANGES, Pitches
 from bach.settings import TrainingSettings
 from bach.training import Training
-
-
-def machine() -> dict[str, object]:
-    """Returns what the figures depend on beside the code."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": revision.stdout.strip() or "unknown",
-        "backend": backend.name(),
-        "versions": backend.versions(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-    }
 
 
 def chorales(count: int, steps: int) -> list[Pitches]:
@@ -143,7 +125,7 @@ def main() -> None:
     size = {"pieces": options.pieces, "steps": 241, "repeats": options.repeats}
     if options.tiny:
         size = {"pieces": 2, "steps": 33, "repeats": 2}
-    facts = machine()
+    facts = machine_of_models()
     rows = [measure(name, **size) for name in options.presets]
     if options.json:
         print(json.dumps({"benchmark": "training", **facts, **size, "presets": [r.to_json() for r in rows]}, indent=1))

@@ -20,7 +20,7 @@ from results.storage import Storage
 from search.attempts import Attempt
 from search.crews import Message
 from search.errors import TrialFailed
-from search.trial import STOP_FILE, Worker
+from search.trial import STOP_FILE, Worker, let_go_of_models
 
 FOLDER = "finals"
 """Where the final trainings lie below the sweep's folder: their checkpoints, and each one's model."""
@@ -134,6 +134,7 @@ def train(place: Place, training: Training) -> Iterator[Message]:
         }
     finally:
         worker.close()
+        let_go_of_models()  # Ray may give this process another training
 
 
 def measure(place: Place, *, model: str, split: str) -> Iterator[Message]:

@@ -8,7 +8,6 @@ process, and the driver sees it go.
 import contextlib
 import errno
 import faulthandler
-import gc
 import io
 import logging
 import math
@@ -144,9 +143,10 @@ class Worker:
 
     def _start(self, attempt: Attempt) -> None:
         started = time.monotonic()
-        _forget_the_one_before()
         if self._task is None:
             self._task = load_task(self._task_path, self._options, folder=self._folder)
+        else:
+            let_go_of_models()
         _seed(attempt.seed)
         run = self._task.start(dict(attempt.values), epochs=attempt.epochs, seed=attempt.seed)
         self._checkpoints = Checkpoints(
@@ -332,12 +332,11 @@ def _classified(error: BaseException, starting: bool) -> tuple[str, str]:
     return ("build" if starting else "error"), reason
 
 
-def _forget_the_one_before() -> None:
-    """Frees what the trial before left in the process, as far as the frameworks that are loaded can."""
+def let_go_of_models() -> None:
+    """Frees what the trainings before left in the process, as far as Keras can, if it is loaded."""
     keras = sys.modules.get("keras")
     if keras is not None:
-        keras.utils.clear_session()
-        gc.collect()  # models hold their memory in cycles; without one, Python sees to its own in time
+        keras.utils.clear_session()  # collects garbage too: models hold their memory in cycles
 
 
 def _tidy_up_after_the_dead() -> None:

@@ -11,18 +11,7 @@ from bach import model_files
 from bach.corpus import Chorale, Dataset
 from bach.errors import OutputError, SettingError
 from bach.runs import Run, train
-
-POINT = {
-    "model.family": "transformer",
-    "transformer.embedding_dim": 64,
-    "transformer.layers": 1,
-    "transformer.attention_heads": 2,
-    "transformer.head_dim": 16,
-    "transformer.feed_forward": 128,
-    "transformer.window_steps": 32,
-    "inputs.echo": False,
-    "train.window_steps": 32,
-}
+from tests.bach.small import POINT
 
 
 def dataset():

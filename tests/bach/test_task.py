@@ -16,18 +16,7 @@ from bach.hypermodel import build
 from bach.models import FAMILIES
 from bach.models.presets import PRESETS
 from bach.task import ChoraleTask
-
-TINY = {
-    "model.family": "transformer",
-    "transformer.embedding_dim": 64,
-    "transformer.layers": 1,
-    "transformer.attention_heads": 2,
-    "transformer.head_dim": 16,
-    "transformer.feed_forward": 128,
-    "transformer.window_steps": 32,
-    "inputs.echo": False,
-    "train.window_steps": 32,
-}
+from tests.bach.small import POINT as TINY
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,10 +192,15 @@ def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, tmp_path):
     assert run(one, attempt=2, cause="resumed", known_epoch=1)[0].facts["from_epoch"] == 1
 
 
-def test_a_worker_returns_when_the_sweeps_time_is_over(worker):
-    told = run(worker(epoch_s=0.05), time_left_s=0.12, milestones=(), checkpoint_s=1e9)
+def test_a_worker_returns_when_the_sweeps_time_is_over(worker, monkeypatch, tmp_path):
+    # A clock that only epochs move, each by 0.05 s: the third is the first to end at 0.12 s or later.
+    epochs = tmp_path / "epochs"
+    epochs.mkdir()
+    clock = SimpleNamespace(monotonic=lambda: 0.05 * len(list(epochs.iterdir())), time=time.time)
+    monkeypatch.setattr("search.trial.time", clock)
+    told = run(worker(log=str(epochs)), time_left_s=0.12, milestones=(), checkpoint_s=1e9)
     assert (told[-1].outcome, told[-1].reason_kind) == ("paused", "budget")
-    assert 2 <= told[-1].epochs[-1]["epoch"] <= 4
+    assert told[-1].epochs[-1]["epoch"] == 3
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(worker):
