@@ -10,7 +10,7 @@ driver kills searcher and scheduler, told anew of the ledger, were equal to what
 `again` are epochs that were trained more than once, and `at most` the most that one attempt did again; `policy` is how
 many epochs there are between two checkpoints, plus one that was not yet told.
 
-Run: python benchmarks/bench_faults.py [--kills 30] [--real] [--tiny] [--json]
+Run: python benchmarks/bench_faults.py [--kills 30] [--real] [--only both] [--tiny] [--json]
 """
 
 import argparse
@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -113,8 +113,13 @@ def undisturbed(cluster: faults.Cluster, folder: Path, **options: Any) -> dict[i
     return faults.outcome(faults.state_of(subject.place))
 
 
-def measure(kills: int, *, with_real: bool, trials: int | None = None) -> dict[str, dict[str, Any]]:
-    """Returns a row for each sweep."""
+SINGLE = "drivers, concurrency 1"
+REAL_ONE = "real chorales, both"
+SECTIONS = ("drivers", "workers", "both", SINGLE)
+
+
+def measure(kills: int, *, sections: Sequence[str] = SECTIONS, trials: int | None = None) -> dict[str, dict[str, Any]]:
+    """Returns a row for each sweep that is asked for."""
     size = trials or max(10, 3 * kills)
     rows: dict[str, dict[str, Any]] = {}
     with faults.Cluster() as cluster, tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -126,17 +131,16 @@ def measure(kills: int, *, with_real: bool, trials: int | None = None) -> dict[s
             print(f"{name}: {rows[name]['seconds']} s", file=sys.stderr, flush=True)
 
         for name in ("drivers", "workers", "both"):
-            take(name, partial(broken, cluster, place / name, trials=size, kills={name: kills}, seed=kills))
-        few = max(2, kills // 3)
-        single = {"trials": max(8, size // 3), "concurrency": 1}
-        take(
-            "drivers, concurrency 1",
-            lambda: broken(cluster, place / "one", kills={"drivers": few}, seed=1, **single),
-        )
-        whole = undisturbed(cluster, place / "whole", **single)
-        rows["drivers, concurrency 1"]["same_outcome"] = rows["drivers, concurrency 1"]["outcome"] == whole
-        if with_real:
-            take("real chorales, both", lambda: real(cluster, place / "real", kills=min(kills, 2)))
+            if name in sections:
+                take(name, partial(broken, cluster, place / name, trials=size, kills={name: kills}, seed=kills))
+        if SINGLE in sections:
+            single = {"trials": max(8, size // 3), "concurrency": 1}
+            few = {"drivers": max(2, kills // 3)}
+            take(SINGLE, lambda: broken(cluster, place / "one", kills=few, seed=1, **single))
+            whole = undisturbed(cluster, place / "whole", **single)
+            rows[SINGLE]["same_outcome"] = rows[SINGLE]["outcome"] == whole
+        if REAL_ONE in sections:
+            take(REAL_ONE, lambda: real(cluster, place / "real", kills=min(kills, 2)))
     for row in rows.values():
         row.pop("outcome", None)
     return rows
@@ -160,11 +164,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             *(row.get(key, "") for key in ("epochs", "again", "at_most", "policy", "seconds")),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    same = rows["drivers, concurrency 1"]["same_outcome"]
-    lines += [
-        "",
-        f"At concurrency 1 the broken sweep comes to {'the same as' if same else 'SOMETHING ELSE THAN'} a whole one.",
-    ]
+    if SINGLE in rows:
+        same = "the same as" if rows[SINGLE]["same_outcome"] else "SOMETHING ELSE THAN"
+        lines += ["", f"At concurrency 1 the broken sweep comes to {same} a whole one."]
     lines += [f"{name}: {problem}" for name, row in rows.items() for problem in row["check"]]
     return "\n".join(lines)
 
@@ -188,11 +190,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=10, help="of drivers, of workers, and of both at once")
     parser.add_argument("--real", action="store_true", help="break a short sweep of real chorales, too")
+    parser.add_argument("--only", action="append", choices=[*SECTIONS, REAL_ONE], help="this part; may be repeated")
     parser.add_argument("--tiny", action="store_true", help="two kills each: shows that it runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     began = os.getloadavg()[0]
-    rows = measure(2 if options.tiny else options.kills, with_real=options.real)
+    sections = options.only or [*SECTIONS, *([REAL_ONE] if options.real else [])]
+    rows = measure(2 if options.tiny else options.kills, sections=sections)
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),

@@ -318,29 +318,41 @@ def problems(place):
 
 
 def trained_again(subject):
-    """How often each epoch was trained beyond the first time, and the longest such piece of one attempt, in epochs.
+    """How much was trained beyond the first time, and the most that one attempt did again.
+
+    An attempt is a piece of consecutive epochs in one process. What two attempts do again in succession is not added:
+    each of them goes on from the last checkpoint that it finds, and loses what came after that.
 
     Returns:
         Epochs trained in all, those trained again, and the most that one attempt did again.
     """
-    runs: dict[str, list[tuple[int, int]]] = {}
+    runs: dict[str, list[tuple[int, int, int]]] = {}
     for path in subject.epochs_log.iterdir():
-        seed, epoch, _, when = path.name.split("-")
-        runs.setdefault(seed, []).append((int(when), int(epoch)))
-    total = again = most = 0
-    for trained in runs.values():
-        seen = piece = before = 0
-        for _, epoch in sorted(trained):
-            total += 1
-            if epoch != before + 1:
-                piece = 0  # another attempt begins
-            if epoch <= seen:
-                again += 1
-                piece += 1
-            before = epoch
-            seen = max(seen, epoch)
-            most = max(most, piece)
-    return total, again, most
+        seed, epoch, pid, when = map(int, path.name.split("-"))
+        runs.setdefault(str(seed), []).append((when, epoch, pid))
+    counts = [_again(sorted(trained)) for trained in runs.values()]
+    return (
+        sum(map(len, runs.values())),
+        sum(again for again, _ in counts),
+        max((most for _, most in counts), default=0),
+    )
+
+
+def _again(trained):
+    """Epochs of one trial that were trained again, and the most that one attempt did again.
+
+    Args:
+        trained: when, which epoch and in which process, in the order of time.
+    """
+    again = most = seen = 0
+    pieces: dict[int, tuple[int, int]] = {}  # by process, as a lost one may still be at it when the next begins
+    for _, epoch, pid in trained:
+        before, piece = pieces.get(pid, (0, 0))
+        piece = (piece if epoch == before + 1 else 0) + (epoch <= seen)
+        pieces[pid] = (epoch, piece)
+        again += epoch <= seen
+        seen, most = max(seen, epoch), max(most, piece)
+    return again, most
 
 
 def rebuilt(spec, events):

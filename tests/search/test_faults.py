@@ -143,6 +143,16 @@ def test_every_table_that_trials_write_was_cut_short():
     assert {*CUT, "finals", "samples", "openings", "piece_scores"} >= set(TABLES)
 
 
+def test_what_attempts_do_again_in_succession_is_not_added_up():
+    first = [(when, when, 100) for when in range(1, 9)]  # epochs 1 to 8, saved after 4
+    second = [(when, when - 6, 200) for when in range(11, 14)]  # from there 5 to 7, nothing saved
+    third = [(when, when - 16, 300) for when in range(21, 27)]  # 5 to 8 again, then on
+    assert faults._again(first + second) == (3, 3)
+    assert faults._again(first + second + third) == (7, 4)
+    late = [(12, 9, 100), (12, 10, 100)]  # the first is lost, but lives a little longer
+    assert faults._again(sorted(first + second + late)) == (3, 3)
+
+
 # --- on Ray, from outside ---------------------------------------------------------------------------------------------
 
 
