@@ -174,7 +174,7 @@ def _read(ledger: Ledger, schema: SweepSchema, whole: Listing, finder: Finder) -
             finder.file(part.table, part.path, "cannot be read, its rows are lost; `search resume` puts it aside")
             continue
         columns, wanted = ledger.parts.columns(part), schema.arrow(part.table).names
-        if columns != wanted:
+        if columns != wanted and ledger.parts.current(part):
             extra = [name for name in columns if name not in wanted]
             order = f"has columns of its own: {', '.join(extra)}" if extra else "has its columns in another order"
             finder.file(part.table, part.path, f"{order}; it was not written by this software")

@@ -29,7 +29,7 @@ def compact_all(parts: Parts, schema: SweepSchema) -> None:
         # The rows that readers leave out go first: the other way round, a crash in between would lose them.
         chosen = {f"{SUPERSEDED}/{table}": rows.filter(pa.array(~latest)), table: rows.filter(pa.array(latest))}
         new = {f"{folder}/{compacted_name(flush, part)}": part for folder, part in chosen.items() if len(part)}
-        if new.keys() == {part.path for part in old}:
+        if new.keys() == {part.path for part in old} and all(parts.current(part) for part in old):
             continue
         for path, part in new.items():
             _write(parts, path, part)

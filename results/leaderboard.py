@@ -116,7 +116,7 @@ def leaderboards(
     conditions = [dataclasses.replace(each, name=column_name(each.name, known)) for each in where]
     number = "trial" if table == "trials" else "final"
     default = ["state", "epochs", "best_epoch", "train_s", *(name for name in known if name.startswith(CONFIG))]
-    default += ["data"] + (["trial", "seed", "chosen", "model"] if table == "finals" else [])
+    default += ["data"] + (["trial", "source", "kind", "seed", "chosen", "model"] if table == "finals" else [])
     scores = list(dict.fromkeys(n for s in results.sweeps for n in s.schema.scores)) if table == "finals" else []
     objectives = [name for name, _ in results.sweeps[0].schema.objectives]
     shown = [metric, *objectives, *([*scores, *default] if columns is None else columns)]

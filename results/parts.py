@@ -168,6 +168,11 @@ class Parts:
         except Damage:
             return None
 
+    def current(self, part: Part) -> bool:
+        """Returns whether a part was written with the present version of the schema; raises as `mark`."""
+        mark = self.mark(part)
+        return mark is not None and mark.version == SCHEMA_VERSION
+
     def columns(self, part: Part) -> list[str]:
         """Returns the columns of a part that can be read, as they stand in the file; raises as `mark`."""
         with self.storage.open(part.path) as stream:

@@ -30,6 +30,8 @@ REASONS = {
     ),
     "stopped": ("scheduler", "budget", "user"),
 }
+FINAL_KINDS = ("single", "whole", "ensemble")
+SAMPLE_KINDS = ("free", "continued", "harmony", "original", "")
 HELD_BACK = "test"
 """The split whose every opening is written down."""
 ONCE = ("proposals", "attempts", "attempt_ends", "openings")
@@ -42,10 +44,13 @@ def words(view: "View", finder: "Finder") -> None:
         ("trials", "state", STATES),
         ("attempt_ends", "outcome", OUTCOMES),
         ("decisions", "verdict", VERDICTS),
+        ("finals", "kind", FINAL_KINDS),
+        ("samples", "kind", SAMPLE_KINDS),
     ):
         for row in view.rows(table):
-            if row[column] not in known:
-                finder.row(f"unknown {column}", table, row, f"{column} is {row[column]!r}, not {', '.join(known)}")
+            if row[column] not in known and not (row[column] is None and column == "kind"):
+                told = ", ".join(filter(None, known))
+                finder.row(f"unknown {column}", table, row, f"{column} is {row[column]!r}, not {told}")
     for row in view.rows("trials"):
         known = REASONS.get(row["state"])
         if known is not None and row["reason_kind"] not in known:
@@ -246,16 +251,24 @@ def all_accounted_for(view: "View", finder: "Finder") -> None:
 def finals_hold(view: "View", finder: "Finder") -> None:
     """At most one model is chosen; each comes from a trial, has finite scores, and its test split was seen opened.
 
-    Samples and scores of pieces are those of models that there are.
+    The members of an ensemble, samples and scores of pieces are, or belong to, models that there are. Trials of other
+    sweeps stand in their own ledgers.
     """
     proposed = {row["trial"] for row in view.rows("proposals")}
     openings = view.rows("openings")
     chosen: list[Row] = []
+    models = {row["final"]: row for row in view.rows("finals")}
     for row in view.latest_rows("finals"):
         if row["chosen"]:
             chosen.append(row)
-        if row["trial"] is not None and row["trial"] not in proposed:
+        if row["trial"] is not None and not row["source"] and row["trial"] not in proposed:
             finder.row("no trial", "finals", row, f"trial {row['trial']} was never proposed")
+        members = {int(number) for number in (row["members"] or "").split(",") if number.strip().isdecimal()}
+        if bool(members) != (row["kind"] == "ensemble"):
+            what = f"is of kind {row['kind']} and has {len(members) or 'no'} members"
+            finder.row("members", "finals", row, what)
+        for member in sorted(members - models.keys()):
+            finder.row("no member", "finals", row, f"its member, final {member}, does not exist")
         scored = {name: row[name] for name in view.schema.scores if row[name] is not None}
         for name, value in scored.items():
             if row["state"] == "completed" and not math.isfinite(value):
@@ -266,7 +279,6 @@ def finals_hold(view: "View", finder: "Finder") -> None:
             )
     for row in chosen[1:]:
         finder.row("chosen twice", "finals", row, f"is chosen, and so is final {chosen[0]['final']}")
-    models = {row["final"]: row for row in view.rows("finals")}
     told: set[tuple[int, str]] = set()
     for row in view.rows("piece_scores"):
         final = models.get(row["final"])

@@ -15,7 +15,7 @@ import pyarrow as pa
 from results import upgrade
 from results.errors import SchemaError, did_you_mean
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rises by one with every change of `TABLES`; `results.upgrade` then learns how to bring older ledgers up."""
 
 Goal = Literal["min", "max"]
@@ -217,7 +217,14 @@ def _tables() -> tuple[Table, ...]:
         Table(
             "finals", "a configuration was trained again for the final comparison", ("sweep", "final"), (
                 Column("final", LONG, "", "number of the training, from 0"),
-                Column("trial", LONG, "", "trial whose configuration it has"),
+                Column("trial", LONG, "", "trial whose configuration it has; of an ensemble, the first member's"),
+                Column("source", TEXT, "", "other sweep that the trial belongs to; empty for a trial of this one"),
+                Column(
+                    "kind", TEXT, "",
+                    "single: of train; whole: of train and valid, to be shipped; ensemble: several models as one",
+                ),
+                Column("members", TEXT, "", "of an ensemble, the finals that it is made of: 0, 3, …; otherwise empty"),
+                Column("round", INT, "", "of racing that asked for it, from 1; 0 for the seeds that all were given"),
                 _SEED,
                 Column("state", TEXT, "", "completed or failed"),
                 _REASON,
@@ -226,6 +233,7 @@ def _tables() -> tuple[Table, ...]:
                 Column("chosen", BOOL, "", "whether this is the model for production"),
                 Column("model", TEXT, "", "where the model lies, below the sweep's folder"),
                 _DATA, _FINGERPRINT, _TRAIN_S,
+                Column("job_s", FLOAT, "s", "time that the final job had spent on trainings by then, over all sessions"),
             ), ("metrics", "scores", "config"),
         ),
         Table(
@@ -242,6 +250,12 @@ def _tables() -> tuple[Table, ...]:
                 Column("sample", LONG, "", "number of the sample, from 0"),
                 Column("final", LONG, "", "training whose model made it"),
                 Column("name", TEXT, "", "what it is"),
+                Column(
+                    "kind", TEXT, "",
+                    "free: made from nothing; continued: goes on from a given beginning; harmony: completes a given "
+                    "part; original: not made, for comparison; empty if the task does not say",
+                ),
+                Column("origin", TEXT, "", "piece that it begins with, completes or is; empty if there is none"),
                 Column("path", TEXT, "", "where it lies, below the sweep's folder"),
             ), ("measures",),
         ),

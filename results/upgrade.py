@@ -1,7 +1,7 @@
 """Brings what older versions wrote up to the present schema, one version at a time.
 
-Every part file carries the version that it was written with, so a ledger may hold parts of several. There is one
-version so far; the next one adds an entry to `UPGRADES` and keeps a ledger of the old one as a test.
+Every part file carries the version that it was written with, so a ledger may hold parts of several. A new version adds
+an entry to `UPGRADES` and keeps a ledger of the old one as a test.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,25 @@ class Upgrade:
 Upgrades = Mapping[int, Upgrade]
 """Steps by the version that they start from."""
 
-UPGRADES: Upgrades = MappingProxyType({})
+# In version 1 a final job knew one sweep, and its models were single ones.
+_NEW_IN_2: Mapping[str, Mapping[str, Any]] = {
+    "finals": {"source": "", "kind": "single", "members": "", "round": 0, "job_s": None},
+    "samples": {"kind": "", "origin": ""},
+}
+
+
+def _to_2(name: str, rows: "pa.Table") -> "pa.Table":
+    import pyarrow as pa
+
+    from results.schema import TABLES
+
+    types = {column.name: column.type for column in TABLES[name].columns}
+    for column, value in _NEW_IN_2.get(name, {}).items():
+        rows = rows.append_column(column, pa.array([value] * len(rows), types[column]))
+    return rows
+
+
+UPGRADES: Upgrades = MappingProxyType({1: Upgrade(document=lambda document: document, table=_to_2)})
 
 
 def document(document: Document, version: int, present: int, upgrades: Upgrades = UPGRADES) -> Document:

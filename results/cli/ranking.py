@@ -106,8 +106,9 @@ def _show(terminal: Terminal, board: "Leaderboard", *, choose: bool, titled: boo
 
     data = board.data or UNKNOWN_DATA
     names = [name for name in board.rows.column_names if name != "data"] if choose else board.rows.column_names
-    if choose:  # a parameter that is the same in all rows tells nothing apart
-        columns = {name: board.rows[name].to_pylist() for name in names if name.startswith(CONFIG)}
+    if choose:  # what is the same in all rows tells nothing apart
+        told = [name for name in names if name.startswith(CONFIG) or name in ("source", "kind")]
+        columns = {name: board.rows[name].to_pylist() for name in told}
         names = [name for name in names if name not in columns or len(set(columns[name])) > 1]
     if titled:
         terminal.out(f"data: {data} ({board.data_fingerprint[:12] or 'no fingerprint'})")

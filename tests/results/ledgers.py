@@ -175,6 +175,7 @@ def laptop(folder: Path | str, name: str = "laptop", **kwargs) -> Storage:
         sweep.add(
             "finals", final=final, trial=final, seed=100 + final, state="completed", reason="", epochs=6, best_epoch=5,
             chosen=final == 1, model=f"finals/{final}/model.keras", data="music21", data_fingerprint="f" * 64,
+            source="", kind="single", members="", round=0,
             train_s=12.0, val_nll=1.0 - final / 10, notes_per_s=1000.0, train_loss=0.9, test_nll=1.1 - final / 10,
             **{CONFIG + "model.family": "conv_lstm", CONFIG + "train.learning_rate": 1e-3},
         )  # fmt: skip
@@ -185,7 +186,14 @@ def laptop(folder: Path | str, name: str = "laptop", **kwargs) -> Storage:
                 sweep.add("piece_scores", final=final, split=split, piece=f"bwv{piece}", value=1.0, weight=100.0)
     for number in range(3):
         sweep.add(
-            "samples", sample=number, final=1, name=f"chorale {number}", path=f"samples/{number}.mid", fifths=0.01
+            "samples",
+            sample=number,
+            final=1,
+            name=f"chorale {number}",
+            kind="free",
+            origin="",
+            path=f"samples/{number}.mid",
+            fifths=0.01,
         )
     sweep.flush()
     return sweep.storage

@@ -62,11 +62,11 @@ def rows() -> Rows:
         add("openings", opening=final, split="test", model=model, data_fingerprint="f")
         add(
             "finals", final=final, trial=0, state="completed", chosen=final == 1, model=model, data_fingerprint="f",
-            test_nll=1.0,
+            test_nll=1.0, source="", kind="single",
         )  # fmt: skip
     for final, split in ((0, "valid"), (1, "valid"), (1, "test")):
         add("piece_scores", final=final, split=split, piece="a", value=1.0, weight=4.0)
-    add("samples", sample=0, final=1, name="a")
+    add("samples", sample=0, final=1, name="a", kind="free")
     return made
 
 
@@ -100,6 +100,12 @@ def test_a_sound_ledger_has_no_problem(tmp_path):
     assert check(ledger) == []
     ledger.compact()
     assert check(ledger) == []
+
+
+def test_a_trial_of_another_sweep_is_no_problem(tmp_path):
+    made = rows()
+    set_in("finals", {"final": 0}, trial=9, source="other")(made)
+    assert check(written(tmp_path, made)) == []
 
 
 def test_an_empty_ledger_has_no_problem(tmp_path):
@@ -162,6 +168,10 @@ BROKEN = [
     (set_in("finals", {"final": 0}, chosen=True), "finals", "final 1", "is chosen, and so is final 0"),
     (set_in("finals", {"final": 0}, trial=9), "finals", "final 0", "trial 9 was never proposed"),
     (set_in("finals", {"final": 0}, test_nll=math.nan), "finals", "final 0", "test_nll is nan"),
+    (set_in("finals", {"final": 0}, kind="double"), "finals", "final 0", "kind is 'double', not single, whole"),
+    (set_in("finals", {"final": 0}, kind="ensemble"), "finals", "final 0", "is of kind ensemble and has no members"),
+    (set_in("finals", {"final": 0}, kind="ensemble", members="1, 8"), "finals", "final 0", "its member, final 8, does"),
+    (set_in("samples", {}, kind="song"), "samples", "sample 0", "kind is 'song', not free, continued, harmony"),
     (drop("openings", opening=0), "finals", "final 0", "no row in openings"),
     (set_in("openings", {"opening": 0}, data_fingerprint="g"), "finals", "final 0", "no row in openings"),
     (set_in("piece_scores", {"final": 0}, final=5), "piece_scores", "final 5", "final 5 does not exist"),

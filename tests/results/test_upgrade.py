@@ -1,12 +1,14 @@
 """A ledger of an older version is read and gone on with; one of a newer version is refused. Version 0 is made up."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from results import upgrade
+from results.checking import check
 from results.errors import SchemaError
 from results.ledger import Ledger, Writer
 from results.schema import SCHEMA_VERSION, Measure, SweepSchema
@@ -26,7 +28,12 @@ def newer_table(name: str, rows: pa.Table) -> pa.Table:
 
 
 # In version 0 there was one objective, and `duration_s` was called `seconds`.
-UPGRADES = {0: upgrade.Upgrade(document=newer_document, table=newer_table)}
+UPGRADES = {**upgrade.UPGRADES, 0: upgrade.Upgrade(document=newer_document, table=newer_table)}
+
+
+def marked(rows: pa.Table, version: int) -> bytes:
+    """What a part of these rows says of itself, with another version."""
+    return json.dumps(json.loads(rows.schema.metadata[b"ledger"]) | {"version": version}).encode()
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def old(tmp_path) -> Storage:
     (part,) = (tmp_path / "ledger" / "epochs").iterdir()
     rows = pq.read_table(part)
     names = ["seconds" if name == "duration_s" else name for name in rows.column_names]
-    mark = rows.schema.metadata[b"ledger"].replace(b'"version": 1', b'"version": 0')
+    mark = marked(rows, 0)
     pq.write_table(rows.rename_columns(names).replace_schema_metadata({b"ledger": mark}), part)
     document = json.loads(SCHEMA.to_json())
     document |= {"version": 0, "objective": document.pop("objectives")[0][0]}
@@ -86,3 +93,67 @@ def test_a_newer_ledger_is_refused_by_reader_and_writer(tmp_path):
     for attempt in (lambda: Ledger(storage).table("trials"), lambda: Writer(storage, SCHEMA, session=2, next_seq=0)):
         with pytest.raises(SchemaError, match="update it"):
             attempt()
+
+
+# --- version 1, as its software wrote it ------------------------------------------------------------------------------
+
+COMMON_1 = ["sweep", "seq", "session", "time"]
+COLUMNS_1 = {
+    "finals": [
+        *COMMON_1, "final", "trial", "seed", "state", "reason", "epochs", "best_epoch", "chosen", "model", "data",
+        "data_fingerprint", "train_s", "loss",
+    ],
+    "samples": [*COMMON_1, "sample", "final", "name", "path"],
+}  # fmt: skip
+
+
+def written_1(folder: Path, *, compacted: bool) -> Storage:
+    """A finished sweep of version 1: a trial, trained anew twice, and a sample."""
+    storage = Storage(folder)
+    writer = Writer(storage, SCHEMA, session=1, next_seq=0)
+    writer.append("sessions", {"session": 1})
+    writer.append("proposals", {"trial": 0, "origin": "searcher", "seed": 1, "bracket": 0})
+    for final in range(2):
+        writer.append("finals", {"final": final, "trial": 0, "state": "completed", "chosen": final == 1, "loss": 0.5})
+    writer.append("samples", {"sample": 0, "final": 1, "name": "cold", "path": "bundle/samples/cold.txt"})
+    writer.flush()
+    if compacted:
+        Ledger(storage).compact()
+    for part in (folder / "ledger").rglob("*.parquet"):
+        rows = pq.read_table(part)
+        names = COLUMNS_1.get(part.parent.name, rows.column_names)
+        pq.write_table(rows.select(names).replace_schema_metadata({b"ledger": marked(rows, 1)}), part)
+    document = json.loads(SCHEMA.to_json()) | {"version": 1}
+    storage.write("ledger/schema.json", json.dumps(document).encode())
+    return storage
+
+
+@pytest.fixture(params=[False, True], ids=["parts", "compacted"])
+def first(tmp_path, request) -> Storage:
+    return written_1(tmp_path, compacted=request.param)
+
+
+def test_final_models_of_version_1_are_single_ones_of_their_own_sweep(first):
+    wanted = ["final", "source", "kind", "members", "round", "job_s"]
+    assert Ledger(first).table("finals", wanted).to_pylist() == [
+        {"final": final, "source": "", "kind": "single", "members": "", "round": 0, "job_s": None} for final in range(2)
+    ]
+    [sample] = Ledger(first).table("samples", ["name", "kind", "origin", "path"]).to_pylist()
+    assert sample == {"name": "cold", "kind": "", "origin": "", "path": "bundle/samples/cold.txt"}
+
+
+def test_a_sound_ledger_of_version_1_has_no_problem(first):
+    assert check(Ledger(first)) == []
+
+
+def test_going_on_leaves_no_file_of_version_1(first):
+    before = list(Ledger(first).events())
+    Writer(first, SCHEMA, session=2, next_seq=5)
+    assert list(Ledger(first).events()) == before
+    parts = list(Path(first.uri).rglob("*.parquet"))
+    versions = {json.loads(pq.read_schema(part).metadata[b"ledger"])["version"] for part in parts}
+    assert (len(parts), versions) == (4, {SCHEMA_VERSION})
+    assert pq.read_table(next(part for part in parts if part.parent.name == "finals")).column("kind").to_pylist() == [
+        "single",
+        "single",
+    ]
