@@ -21,6 +21,8 @@ from results.statistics import Comparison, Configuration, Standing, compare, shr
 Row = Mapping[str, Any]
 CARD = "bundle/card.json"
 SETTINGS = "sweep.json"
+SINGLE, WHOLE, ENSEMBLE = "single", "whole", "ensemble"
+"""What a final model is: trained as in the sweep, on the validation part too, or several models as one."""
 FINAL_TABLES = ("finals", "piece_scores", "samples", "openings")
 
 
@@ -106,6 +108,28 @@ class Facts:
         return sorted(found, key=lambda row: self.sort_key(row[self.metric]))
 
     @cached_property
+    def singles(self) -> list[dict[str, Any]]:
+        """The final trainings that are compared: of train alone, and of one model."""
+        return [row for row in self.tables["finals"] if (row.get("kind") or SINGLE) == SINGLE]
+
+    @cached_property
+    def shipped(self) -> list[dict[str, Any]]:
+        """The final models that are not compared: several models as one, and such as saw the validation part."""
+        return [row for row in self.tables["finals"] if (row.get("kind") or SINGLE) != SINGLE]
+
+    def source(self, row: Row) -> str:
+        """Returns the name of the sweep that the trial of a final model belongs to."""
+        source = str(row.get("source") or "").rstrip("/")
+        if not source:
+            return row["sweep"]
+        same = (each.name for each in self.results.sweeps if source in (each.name, each.storage.uri.rstrip("/")))
+        return next(same, source.rsplit("/", 1)[-1])
+
+    def trial_of(self, row: Row) -> str:
+        """Returns the id of the trial whose configuration a final model has."""
+        return f"{self.source(row)}/{row['trial']}"
+
+    @cached_property
     def comparison(self) -> Comparison | None:
         """How the configurations compare that were trained anew; None if none of them finished."""
         return self._compared[0]
@@ -117,13 +141,14 @@ class Facts:
 
     @cached_property
     def _compared(self) -> tuple[Comparison | None, list["Contender"]]:
-        done = [row for row in self.tables["finals"] if row["state"] == "completed" and finite(row[self.metric])]
+        done = [row for row in self.singles if row["state"] == "completed" and finite(row[self.metric])]
         # Several sweeps are on one page only if their data is the same; within one, the data may have changed.
-        data = (self.chosen[0] if self.chosen else done[-1])["data_fingerprint"] if done else None
+        chosen = [row for row in self.chosen if row in done]
+        data = (chosen or done[-1:])[0]["data_fingerprint"] if done else None
         of: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in done:
             if row["data_fingerprint"] == data:
-                of[f"{row['sweep']}/{row['trial']}"].append(row)
+                of[self.trial_of(row)].append(row)
         if not of:
             return None, []
         pieces = self._pieces()
@@ -145,6 +170,7 @@ class Facts:
             Contender(
                 id=str(each.name),
                 scores=scores[each.name],
+                raced=sum((row.get("round") or 0) > 0 for row in of[str(each.name)]),
                 in_sweep=in_sweep[each.name] if finite(in_sweep.get(str(each.name))) else None,
                 expected=expected.get(str(each.name)),
                 standing=each,
@@ -198,6 +224,7 @@ class Contender:
     Attributes:
         id: of its trial.
         scores: the first objective of each finished training.
+        raced: how many of these trainings racing added, because they could change the choice.
         in_sweep: what its trial reached in the sweep; None if nothing.
         expected: what this promised, without the luck of being among the best of many; None if it cannot be told.
         standing: where it stands among the others.
@@ -205,6 +232,7 @@ class Contender:
 
     id: str
     scores: tuple[float, ...]
+    raced: int
     in_sweep: float | None
     expected: float | None
     standing: Standing
