@@ -103,6 +103,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+LARGEST = 10**9
+"""Whole numbers above it are slips of the hand."""
+
+
 def whole(low: int, high: int | None = None) -> Kind:
     """Returns the kind of whole numbers from `low` to `high`, both included; `None` is no end."""
     text = f"a whole number, {low} or more" if high is None else f"a whole number from {low} to {high}"
@@ -110,6 +114,8 @@ def whole(low: int, high: int | None = None) -> Kind:
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
             raise ValueError(f"got {shown(value)}, expected {text}")
+        if high is None and value > LARGEST:
+            raise ValueError(f"got {shown(value)}, expected {LARGEST} at most")
         return value
 
     return Kind(name=text, read=read)

@@ -1,6 +1,7 @@
 """How much a sweep will take: epochs by simulating its scheduler, time and money from what earlier sweeps measured."""
 
 import json
+import math
 import os
 import random
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from results.errors import ResultsError
 from results.ledger import Ledger
 from results.storage import Storage
 from search.scheduler import Scheduler
-from search.simulation import Curve, simulate
+from search.simulation import Curve, Simulation, simulate
 from search.spec import SweepSpec
 
 MOST_TRIALS = 20_000
-"""Above it no course is simulated: it would take longer than a plan may."""
+MOST_EPOCHS = 500_000
+"""No more is simulated, or a plan would take too long; the rest is taken to go on in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,8 @@ def forecast(spec: SweepSpec, make_scheduler: Callable[[], Scheduler], known: Me
     epoch_s, start_s = (known.epoch_s, known.start_s) if known else (1.0, 0.0)
     budget_s = _budget_s(spec) if known else float("inf")
     least = max(budget_s, 0.0) / max(epoch_s, 1e-9)
-    limit = min(spec.trials or MOST_TRIALS, MOST_TRIALS)
+    wanted = spec.trials or MOST_TRIALS
+    limit = min(wanted, MOST_TRIALS, max(1, MOST_EPOCHS // spec.epochs))
     rng = random.Random(spec.seed)
     costs = (start_s + epoch_s, *(epoch_s,) * (spec.epochs - 1))
 
@@ -126,18 +129,26 @@ def forecast(spec: SweepSpec, make_scheduler: Callable[[], Scheduler], known: Me
     if least <= 0:
         limit = 0
     course = simulate(make_scheduler(), propose, workers=workers(spec), num_trials=limit, max_cost=budget_s)
-    begun = len(course.runs)
-    wall_s, busy_s = (course.time, course.cost) if known else (None, None)
+    more = _times_more(wanted, course, budget_s)
+    begun = round(len(course.runs) * more)
+    wall_s, busy_s = (course.time * more, course.cost * more) if known else (None, None)
     hours = None if busy_s is None else busy_s / 3600
     return Forecast(
         trials=begun,
         epochs_most=begun * spec.epochs,
-        epochs=course.epochs,
+        epochs=round(course.epochs * more),
         wall_s=wall_s,
         worker_s=busy_s,
         gpu_hours=None if hours is None else hours * spec.resources.gpus,
         money=None if hours is None or spec.price_per_hour is None else hours * _units(spec) * spec.price_per_hour,
     )
+
+
+def _times_more(wanted: int, course: Simulation, budget_s: float) -> float:
+    """Returns how much longer a sweep goes on than its simulated course, in the same way."""
+    if not course.runs or len(course.runs) >= wanted or course.cost >= budget_s:
+        return 1.0
+    return min(wanted / len(course.runs), budget_s / course.cost if course.cost else math.inf)
 
 
 def _units(spec: SweepSpec) -> float:

@@ -9,11 +9,13 @@ values = space.point({"model.family": "transformer"})                   # the re
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from search.errors import SearchError, SpaceError, TaskError, did_you_mean
 from search.hyperparameters import HyperParameters
+from search.native_output import printed_aside
 from search.parameters import SCALES, Fixed, Options, Parameter, ParameterKind, Range, options
 
 Declare = Callable[[Any], Any]
@@ -97,26 +99,31 @@ class Space:
 
         Raises:
             SpaceError: an unknown parameter (the nearest is named), or a range that is none or reaches out of the
-                task's.
+                task's; the message has every mistake found.
         """
-        for name in narrowing:
-            if name not in self.parameters:
-                raise SpaceError(f"unknown parameter {name!r}{did_you_mean(name, self.parameters)}")
-        for name, how in narrowing.items():
-            problems: list[SpaceError] = []
-            for parameter in self.parameters[name]:
-                try:
-                    _narrow(parameter, how)
-                except SpaceError as error:
-                    problems.append(error)
-            # Of a name that branches declare differently, a branch that has nothing in common keeps its own range.
-            if len(problems) == len(self.parameters[name]):
-                raise problems[0]
+        if problems := list(self.problems(narrowing)):
+            raise SpaceError("\n  ".join(problems))
         both = {**self._narrowing, **narrowing}
         exploration = _Exploration(self._declare, _adapter(both))
         declarations = [p for p in exploration.declarations() if (p.name, p.conditions) in exploration.active]
         left_out = self._left_out | (self.parameters.keys() - {p.name for p in declarations})
         return Space(self._declare, both, declarations, irregular=exploration.irregular(), left_out=left_out)
+
+    def problems(self, narrowing: Mapping[str, Any]) -> Iterator[str]:
+        """Yields what is wrong with a narrowing, in sentences; see `narrowed`."""
+        for name, how in narrowing.items():
+            if name not in self.parameters:
+                yield f"unknown parameter {name!r}{did_you_mean(name, self.parameters)}"
+                continue
+            found: list[str] = []
+            for parameter in self.parameters[name]:
+                try:
+                    _narrow(parameter, how)
+                except SpaceError as error:
+                    found.append(str(error))
+            # Of a name that branches declare differently, a branch that has nothing in common keeps its own range.
+            if len(found) == len(self.parameters[name]):
+                yield found[0]
 
     def sample(self, answer: Callable[[Parameter], Any]) -> dict[str, Any]:
         """Returns a configuration: the active parameters in the order of their declaration.
@@ -286,15 +293,22 @@ def _wish(parameter: Parameter, wanted: Mapping[str, Any], otherwise: Any) -> An
 
 def _run(declare: Declare, hp: HyperParameters) -> None:
     try:
-        declare(hp)
+        with printed_aside():
+            declare(hp)
     except SearchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         at = ", ".join(f"{name}={value!r}" for name, value in hp.values.items()) or "the start"
         raise TaskError(
-            f"the task's space cannot be declared: {type(error).__name__}: {error} (at {at}); it must answer at every "
-            "point of the space"
+            f"the task's space cannot be declared: {type(error).__name__}: {error}{_line(error)} (at {at}); it must "
+            "answer at every point of the space"
         ) from error
+
+
+def _line(error: BaseException) -> str:
+    """Returns where in the task's code an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return f", {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
 def _adapter(narrowing: Mapping[str, Any]) -> Callable[[Parameter], Parameter]:

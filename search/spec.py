@@ -227,7 +227,7 @@ class SweepSpec(_Checked):
         "objectives", OBJECTIVES, None, "metrics with `min` or `max`; stopping follows the first", required=True
     )
     trials: int | None = key("trials", whole(1), None, "budget: trials", change=When.RESUME)
-    epochs: int = key("epochs", whole(1), 10, "epochs of a trial that nothing stops", change=When.EXTEND)
+    epochs: int = key("epochs", whole(1, 1_000_000), 10, "epochs of a trial that nothing stops", change=When.EXTEND)
     wall_time_s: float | None = key("wall_time", TIME, None, "budget: time that the sweep runs", change=When.RESUME)
     gpu_hours: float | None = key(
         "gpu_hours", POSITIVE, None, "budget: hours of GPUs that trials hold", change=When.RESUME

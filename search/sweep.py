@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -27,18 +27,19 @@ from search import environment, sweep_file
 from search.checkpoints import SPEC_FILE
 from search.conductor import Conductor, FirstPoint
 from search.crews import Connecting, Crew
-from search.errors import SpecError, SweepError, TaskError, did_you_mean
+from search.errors import SpaceError, SpecError, SweepError, TaskError, did_you_mean
+from search.fields import is_number
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.lock import Lock
-from search.native_output import muffled
+from search.native_output import muffled, printed_aside
 from search.retention import Retention
 from search.scheduler import Scheduler, SchedulerSettings, create
 from search.searcher import Searcher
 from search.space import Space
-from search.spec import SweepSpec
+from search.spec import Point, SweepSpec
 from search.state import SweepState
-from search.task import costs, declared, goals, load_task
+from search.task import asked, costs, declared, goals, load_task
 from search.trial import STOP_FILE
 
 _log = logging.getLogger(__name__)
@@ -70,16 +71,17 @@ def prepare(spec: SweepSpec) -> Prepared:
 
     Raises:
         TaskError: the task cannot be had, or its metrics do not fit the objectives.
-        SpaceError: the space cannot be narrowed so.
-        SpecError: a point that there is not.
+        SpecError: the space cannot be narrowed so, or has no such points; the message has every mistake found.
     """
     # To hear what varies, the driver may have to import Keras: on the workers' backend, without TensorFlow's greetings.
     os.environ.setdefault("KERAS_BACKEND", spec.backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with muffled():
+    with muffled(), printed_aside():
         task = load_task(spec.task, spec.options, folder=spec.folder)
         metrics = declared(spec.task, task)
-        space = Space.explore(task.space).narrowed(spec.space)
+        space = Space.explore(task.space)
+        _refuse(spec, [f"[space] {problem}" for problem in space.problems(spec.space)])
+        space = space.narrowed(spec.space)
     schema = SweepSchema(
         sweep=spec.name,
         parameters={name: Parameter(kind) for name, kind in space.kinds.items()},
@@ -89,24 +91,44 @@ def prepare(spec: SweepSpec) -> Prepared:
         objectives=goals(spec.task, metrics, spec.objectives),
     )
     costs(spec.task, task, metrics, spec.final.costs)
+    for uri in spec.warm_start:
+        _teacher(uri, schema)
     return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
+
+
+def _refuse(spec: SweepSpec, problems: Sequence[str]) -> None:
+    """Raises what is wrong with a sweep, if anything is."""
+    if problems:
+        count = len(problems)
+        raise SpecError(f"sweep {spec.name}: {count} mistake{'s' if count > 1 else ''}; nothing was started", problems)
 
 
 def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
     if not spec.points:
         return
-    named = task.points() if hasattr(task, "points") else {}
-    for point in spec.points:
-        values: dict[str, Any] = {}
-        if point.preset is not None:
-            if point.preset not in named:
-                raise SpecError(
-                    f"[[points]] preset: the task has no point {point.preset!r}{did_you_mean(point.preset, named)}"
-                )
-            values |= named[point.preset]
-        values |= point.values
-        origin = "point" if point.preset is None else f"point:{point.preset}"
-        yield FirstPoint(values=space.point(values), origin=origin)
+    named = asked(spec.task, task, "points", otherwise={})
+    if not isinstance(named, Mapping):
+        raise TaskError(
+            f"task {spec.task!r}: points: got {type(named).__name__}, expected a mapping of names to values"
+        )
+    problems = []
+    for number, point in enumerate(spec.points, 1):
+        try:
+            yield _point(point, named, space)
+        except SpaceError as error:
+            problems.append(f"[[points]] {number}: {error}")
+    _refuse(spec, problems)
+
+
+def _point(point: Point, named: Mapping[str, Mapping[str, Any]], space: Space) -> FirstPoint:
+    values: dict[str, Any] = {}
+    if point.preset is not None:
+        if point.preset not in named:
+            raise SpaceError(f"preset: the task has no point {point.preset!r}{did_you_mean(point.preset, named)}")
+        values |= named[point.preset]
+    values |= point.values
+    origin = "point" if point.preset is None else f"point:{point.preset}"
+    return FirstPoint(values=space.point(values), origin=origin)
 
 
 def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
@@ -114,7 +136,10 @@ def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
     spec = prepared.spec
     if spec.scheduler.first_rung or not hasattr(prepared.task, "first_rung"):
         return max(1, spec.scheduler.first_rung)
-    return max(1, min(int(prepared.task.first_rung(values)), spec.epochs))
+    epoch = asked(spec.task, prepared.task, "first_rung", values, otherwise=1)
+    if not is_number(epoch):
+        raise TaskError(f"task {spec.task!r}: first_rung: got {epoch!r}, expected the number of an epoch")
+    return max(1, min(int(epoch), spec.epochs))
 
 
 def make_scheduler(prepared: Prepared) -> Scheduler:
@@ -138,7 +163,7 @@ def make_searcher(prepared: Prepared) -> Searcher:
     spec = prepared.spec
     searcher = Searcher(prepared.space, spec.searcher, [goal for _, goal in prepared.schema.objectives], seed=spec.seed)
     for uri in spec.warm_start:
-        _learn_from(searcher, Storage(uri), prepared.schema)
+        _learn_from(searcher, uri, prepared.schema)
     return searcher
 
 
@@ -150,13 +175,20 @@ ENDINGS: Mapping[str, Literal["completed", "stopped", "failed"]] = {
 """The states that a searcher learns from."""
 
 
-def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> None:
+def _teacher(uri: str, schema: SweepSchema) -> Ledger:
+    """Returns the ledger of a sweep to learn from, which has what this one looks for."""
+    storage = Storage(uri)
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SpecError(f"warm_start: there is no sweep at {storage.uri}; give the folder of one, such as runs/laptop")
     missing = [name for name, _ in schema.objectives if name not in ledger.schema.metrics]
     if missing:
         raise SpecError(f"warm_start: the sweep at {storage.uri} does not measure {', '.join(missing)}")
+    return ledger
+
+
+def _learn_from(searcher: Searcher, uri: str, schema: SweepSchema) -> None:
+    ledger = _teacher(uri, schema)
     old = SweepState(dataclasses.replace(ledger.schema, objectives=schema.objectives))
     old.replay(ledger.events())
     sign = -1.0 if old.goal == "max" else 1.0
@@ -169,7 +201,7 @@ def _learn_from(searcher: Searcher, storage: Storage, schema: SweepSchema) -> No
         )
         for trial in old.ended
     ]
-    _log.info("warm start: %d of %d trials of %s fit the space", sum(known), len(known), storage.uri)
+    _log.info("warm start: %d of %d trials of %s fit the space", sum(known), len(known), uri)
 
 
 def make_conductor(prepared: Prepared, writer: Any, *, session: int, concurrency: int, **options: Any) -> Conductor:
@@ -325,11 +357,15 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
 
     Raises:
         SweepError: it runs elsewhere.
+        TaskError: the task's data cannot be had.
         ResultsError: its ledger or its storage do not serve.
     """
     spec = prepared.spec
     storage = folder_of(spec)
     ledger = Ledger(storage)
+    # What the task cannot do is told before anything is written.
+    asked(spec.task, prepared.task, "data", otherwise=None)
+    first_rung(prepared, prepared.space.defaults())
     with Lock(storage) as lock:
         storage.remove(STOP_FILE)
         for part in ledger.quarantine():

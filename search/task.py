@@ -26,7 +26,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from results.errors import SchemaError
 from results.schema import TABLES, Goal, Measure
-from search.errors import TaskError, did_you_mean
+from search.errors import SearchError, TaskError, did_you_mean
+from search.native_output import printed_aside
 from search.spec import Objective
 
 
@@ -118,6 +119,31 @@ def load_task(path: str, options: Mapping[str, Any] | None = None, *, folder: st
         raise TaskError(_blamed(f"task {path!r} cannot be made with {options or 'no options'}", error)) from error
     _check_members(path, task)
     return task
+
+
+def asked(path: str, task: Any, member: str, *arguments: Any, otherwise: Any) -> Any:
+    """Returns what a method that a task may have answers, or `otherwise` if it has none.
+
+    Args:
+        path: the task's import path, for messages.
+        task: the task.
+        member: the method's name.
+        arguments: it is called with.
+        otherwise: the answer of a task without it.
+
+    Raises:
+        TaskError: it raises.
+    """
+    method = getattr(task, member, None)
+    if method is None:
+        return otherwise
+    try:
+        with printed_aside():
+            return method(*arguments)
+    except SearchError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's method does is the task's mistake
+        raise TaskError(_blamed(f"task {path!r}: {member} does not answer", error)) from error
 
 
 def located(path: str, folder: str | os.PathLike = "") -> str:

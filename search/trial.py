@@ -8,7 +8,6 @@ process, and the driver sees it go.
 import contextlib
 import errno
 import faulthandler
-import io
 import logging
 import math
 import os
@@ -21,7 +20,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,6 +30,7 @@ from results.storage import Storage
 from search.attempts import Attempt, Outcome, Progress
 from search.checkpoints import Checkpoint, Checkpoints, identity
 from search.errors import TrialFailed
+from search.native_output import Bounded
 from search.task import load_task
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Worker:
         if self._limit_mb is not None and self._memory_mb() > self._limit_mb:
             return False
         self._attempt = attempt
-        self._out, self._err = _Bounded(sys.stdout, OUTPUT_LIMIT), _Bounded(sys.stderr, OUTPUT_LIMIT)
+        self._out, self._err = Bounded(sys.stdout, OUTPUT_LIMIT), Bounded(sys.stderr, OUTPUT_LIMIT)
         self._began = time.monotonic()
         self._wait_s = max(0.0, time.time() - attempt.handed_out)
         self._run: Any = None
@@ -354,25 +354,3 @@ def _seed(seed: int) -> None:
     keras = sys.modules.get("keras")
     if keras is not None:
         keras.utils.set_random_seed(seed % 2**32)
-
-
-class _Bounded(io.TextIOBase):
-    """Passes on what is written until there has been too much of it."""
-
-    def __init__(self, stream: TextIO, limit: int):
-        self._stream, self._left = stream, limit
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        if self._left > 0:
-            self._stream.write(text[: self._left])
-            self._left -= len(text)
-            if self._left <= 0:
-                self._stream.write(f"\n[more than {OUTPUT_LIMIT} characters: the rest of this is dropped]\n")
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()

@@ -5,7 +5,7 @@ import pytest
 
 from results.ledger import Writer
 from results.storage import Storage
-from search.errors import SpaceError, SpecError, TaskError
+from search.errors import SpecError, TaskError
 from search.forecast import measured
 from search.plan import configurations, plan
 from search.space import Space
@@ -137,12 +137,12 @@ def test_configurations_are_counted_through_conditions():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"space": {"rat": 1}}, SpaceError, "unknown parameter 'rat'; did you mean 'rate'"),
-        ({"space": {"rate": 7.0}}, SpaceError, "pinned to 7.0, expected"),
+        ({"space": {"rat": 1}}, SpecError, "unknown parameter 'rat'; did you mean 'rate'"),
+        ({"space": {"rate": 7.0}}, SpecError, "pinned to 7.0, expected"),
         ({"objectives": (Objective(metric="los"),)}, TaskError, "no such metric; did you mean 'loss'"),
         ({"points": (Point(preset="god"),)}, SpecError, "no point 'god'.*good"),
-        ({"points": (Point(values={"rat": 1}),)}, SpaceError, "unknown parameter 'rat'; did you mean 'rate'"),
-        ({"points": (Point(values={"width": 8}),)}, SpaceError, "'width' is not active at this point: it needs kind"),
+        ({"points": (Point(values={"rat": 1}),)}, SpecError, "unknown parameter 'rat'; did you mean 'rate'"),
+        ({"points": (Point(values={"width": 8}),)}, SpecError, "'width' is not active at this point: it needs kind"),
         ({"task": f"{FAKE}:RaisesInSpace"}, TaskError, "cannot be declared: ValueError: no space left"),
     ],
 )

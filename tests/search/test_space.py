@@ -142,7 +142,7 @@ def test_a_space_that_raises_is_the_tasks_mistake():
         if hp.Choice("size", [1, 2]) == 2:
             raise RuntimeError("too large")
 
-    with pytest.raises(TaskError, match=r"RuntimeError: too large \(at size=2\)"):
+    with pytest.raises(TaskError, match=r"RuntimeError: too large, .*test_space.py, line \d+ \(at size=2\)"):
         Space.explore(broken)
 
 

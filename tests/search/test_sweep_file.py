@@ -113,7 +113,7 @@ def test_the_document_of_a_sweep_makes_the_same_sweep(spec, whole):
 BAD = {
     "unknown key": ("trails = 3", r"\[sweep\] trails: unknown key; did you mean 'trials'\?"),
     "key of another table": ("retries = 3", r"\[sweep\] retries: unknown key; it belongs to \[resources\]"),
-    "wrong type": ('epochs = "3"', r'epochs: got "3", expected a whole number, 1 or more'),
+    "wrong type": ('epochs = "3"', r'epochs: got "3", expected a whole number from 1 to'),
     "true is no number": ("epochs = true", "epochs: got true, expected a whole number"),
     "zero trials": ("trials = 0", "trials: got 0, expected a whole number, 1 or more"),
     "negative time": ('wall_time = "-3 min"', "wall_time: got '-3 min', expected a length of time"),
