@@ -1,4 +1,4 @@
-"""Charts of what happened: learning curves, what was trained anew, busy workers."""
+"""Charts of what happened: learning curves, busy workers."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,17 @@ from typing import Any
 from results.curves import Curve
 from results.report.costs import Stretch, blocks
 from results.report.drawing import (
+    FEW_MARKS,
     MOST_MARKS,
     WIDTH,
     axis_x,
     axis_y,
-    cut,
     dots_at,
     focus_range,
     kind_of,
     line_through,
     svg,
 )
-from results.report.facts import Contender
 from results.report.markup import Markup, duration, element, number
 from results.report.scales import Scale, between
 
@@ -31,17 +30,17 @@ def curves_chart(
     metric: str,
     unit: str,
     goal: str,
-    best: str,
+    best: Sequence[str],
     rungs: Sequence[tuple[int, int, int, int, float | None]],
 ) -> Markup:
     """Returns the learning curves: stopped ones end in a dot, failed ones in a cross, cutoffs are short lines.
 
     Args:
-        curves: of trials; `best` is drawn on top.
+        curves: of trials; the best one is drawn on top.
         metric: its name.
         unit: of the metric.
         goal: `min` or `max`.
-        best: id of the best trial; "" if there is none.
+        best: ids of the best trials, the best first.
         rungs: from `costs.stops_by_rung`.
     """
     height, left, right, top, bottom = 400, 62, WIDTH - 16, 34, 352
@@ -62,8 +61,9 @@ def curves_chart(
         return left + across * (right - left), bottom - min(max(up, -0.5), 1.5) * (bottom - top)
 
     order = {"failed": 1, "unfinished": 2, "running": 2, "paused": 2, "completed": 3}
-    drawn = sorted(curves, key=lambda c: (c.id == best, order.get(c.state, 0)))
-    single = len(curves) <= MOST_MARKS
+    first = best[0] if best else ""
+    drawn = sorted(curves, key=lambda c: (c.id == first, order.get(c.state, 0)))
+    alone = {c.id for c in curves} if len(curves) <= MOST_MARKS else set(best[:FEW_MARKS])
     lines: list[Any] = []
     bulk: dict[str, list[str]] = {}
     ends: dict[str, list[tuple[float, float]]] = {}
@@ -71,13 +71,13 @@ def curves_chart(
         kind = kind_of(curve.state)
         points = [spot(e, v) for e, v in zip(curve.epochs, curve.values, strict=True)]
         seen = [p for p in points if p is not None and top - 1 <= p[1] <= bottom + 1]
-        if single or curve.id == best:
+        if curve.id in alone:
             text = f"{curve.id}, {curve.state} after epoch {curve.epochs[-1]}: best {number(curve.best(goal))}"
             lines.append(
                 h(
                     "g",
                     h("title", text),
-                    h("path", d=line_through(points), class_=f"line {kind}" + " best" * (curve.id == best)),
+                    h("path", d=line_through(points), class_=f"line {kind}" + " best" * (curve.id == first)),
                     _end_mark(kind, seen[-1] if seen else None),
                     data_id=curve.id,
                     class_="mark",
@@ -108,6 +108,7 @@ def curves_chart(
         axis_x(x_axis, left, right, top, bottom, "epoch"),
         axis_y(y_axis, left, right, top, bottom, f"{metric} ({unit})" if unit else metric),
         h("g", many, lines, cutoffs, clip_path="url(#curves)"),
+        about="curves",
     )
 
 
@@ -118,59 +119,6 @@ def _end_mark(kind: str, point: tuple[float, float] | None) -> Markup | None:
     if kind == "stopped":
         return h("circle", cx=x, cy=y, r=3, class_="dot stopped")
     return h("path", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8", class_="cross failed")
-
-
-def contenders_chart(contenders: Sequence[Contender], metric: str, unit: str, chosen: Sequence[str]) -> Markup:
-    """Returns configurations that were trained anew: each training, mean, interval, and what the sweep had promised.
-
-    Args:
-        contenders: the best first.
-        metric: what they were trained for.
-        unit: of the metric.
-        chosen: ids of the trials whose model was chosen.
-    """
-    row, left, right, top = 34, 150, WIDTH - 24, 16
-    bottom = top + row * len(contenders)
-    values = [
-        v
-        for c in contenders
-        for v in (*c.scores, *(c.standing.interval or ()), c.in_sweep, c.expected)
-        if v is not None
-    ]
-    margin = 0.08 * (max(values) - min(values)) or max(abs(values[0]) * 0.02, 1e-6)
-    axis = between(min(values) - margin, max(values) + margin)
-
-    def x(value: float) -> float:
-        return left + (axis.at(value) or 0.0) * (right - left)
-
-    rows = []
-    for i, each in enumerate(contenders):
-        y = top + row * (i + 0.5)
-        told = (
-            f"{each.id}: mean {number(each.standing.mean)} of {len(each.scores)}; in the sweep {number(each.in_sweep)}"
-        )
-        span = each.standing.interval
-        rows.append(
-            h(
-                "g",
-                h("title", told),
-                h("text", cut(each.id, 22), x=left - 10, y=y + 4,
-                  class_="tick end" + " strong" * (each.id in chosen)),
-                h("line", x1=left, x2=right, y1=y, y2=y, class_="grid"),
-                h("line", x1=x(span[0]), x2=x(span[1]), y1=y, y2=y, class_="whisker") if span else None,
-                [h("circle", cx=x(v), cy=y, r=3.5, class_="dot seed") for v in each.scores],
-                h("circle", cx=x(each.in_sweep), cy=y, r=5, class_="ring") if each.in_sweep is not None else None,
-                h("path", d=f"M{x(each.expected):.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z", class_="expected")
-                if each.expected is not None
-                else None,
-                h("path", d=f"M{x(each.standing.mean):.1f} {y - 8:.1f}v16", class_="mean"),
-                data_id=each.id,
-                class_="mark",
-            )
-        )  # fmt: skip
-    label = f"{metric} of {len(contenders)} configurations that were trained anew"
-    named = f"{metric} ({unit})" if unit else metric
-    return svg(WIDTH, int(bottom + 46), label, axis_x(axis, left, right, top, bottom, named), rows)
 
 
 def workers_chart(stretches: Sequence[Stretch]) -> Markup:
@@ -213,4 +161,4 @@ def workers_chart(stretches: Sequence[Stretch]) -> Markup:
         h("text", f"{first:%Y-%m-%d %H:%M} UTC", x=left, y=bottom + 18, class_="tick"),
         h("text", f"{last:%Y-%m-%d %H:%M} UTC", x=right, y=bottom + 18, class_="tick end"),
     )
-    return svg(WIDTH, int(bottom + 28), f"When {lanes} workers were busy", bars, breaks, ends)
+    return svg(WIDTH, int(bottom + 28), f"When {lanes} workers were busy", bars, breaks, ends, about="workers")

@@ -1,10 +1,12 @@
 """Where a sweep's time went, which stops turned out to be wrong, and how workers were busy."""
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from results.report.facts import Facts, finite
+from results.report.facts import Facts, Row, finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,74 +17,64 @@ class Share:
         name: what for.
         kind: the colour's name in `page.css`.
         seconds: how long, over all workers.
+        held_s: the same, times the GPUs that were held, or the cores where there was no GPU.
         meaning: a sentence.
     """
 
     name: str
     kind: str
     seconds: float
+    held_s: float
     meaning: str
+
+
+_SHARES = {
+    "completed": ("training of completed trials", "Epochs of trials that ran to their end."),
+    "stopped": ("training of stopped trials", "Epochs of trials that the scheduler, the budget or a person stopped."),
+    "unfinished": ("training of paused trials", "Epochs before a pause; the trial may have gone on since."),
+    "final": ("final trainings", "Epochs of the configurations that were trained anew."),
+    "starting": ("starting", "From a trial's start on a worker to its first epoch: libraries, data, the model."),
+    "saving": ("saving and the rest", "Checkpoints, and what else lies between epochs."),
+    "failed": ("lost to failures", "Attempts that failed or were lost, from their start to their end."),
+    "waiting": ("waiting for a worker", "From being handed out to the start on a worker; no worker was busy with it."),
+}
+"""Kinds of shares with their names and what they mean, in their order."""
+_TRAINING = {"completed": "completed", "stopped": "stopped", "paused": "unfinished"}
 
 
 def time_shares(facts: Facts) -> list[Share]:
     """Returns where the time on workers went, by the attempts that have ended; parts without any are left out."""
-    useful = {"completed": 0.0, "stopped": 0.0, "paused": 0.0}
-    starting = waiting = saving = lost = 0.0
+    seconds, held = dict.fromkeys(_SHARES, 0.0), dict.fromkeys(_SHARES, 0.0)
+    given = {(row["id"], row["attempt"]): _devices(row) for row in facts.tables["attempts"]}
+
+    def spend(kind: str, time_s: float, devices: float) -> None:
+        seconds[kind] += time_s
+        held[kind] += time_s * devices
+
     for row in facts.tables["attempt_ends"]:
+        devices = given.get((row["id"], row["attempt"]), 0.0)
         wall, train = row["wall_s"] or 0.0, row["train_s"] or 0.0
-        start, wait = row["start_s"] or 0.0, row["wait_s"] or 0.0
-        waiting += wait
-        if row["outcome"] not in useful:
-            lost += max(wall, train + start)
+        start = row["start_s"] or 0.0
+        spend("waiting", row["wait_s"] or 0.0, 0.0)
+        if row["outcome"] not in _TRAINING:
+            spend("failed", max(wall, train + start), devices)
             continue
-        useful[row["outcome"]] += train
-        starting += start
-        saving += max(0.0, wall - train - start)
-    shares = [
-        Share(
-            name="training of completed trials",
-            kind="completed",
-            seconds=useful["completed"],
-            meaning="Epochs of trials that ran to their end.",
-        ),
-        Share(
-            name="training of stopped trials",
-            kind="stopped",
-            seconds=useful["stopped"],
-            meaning="Epochs of trials that the scheduler, the budget or a person stopped.",
-        ),
-        Share(
-            name="training of paused trials",
-            kind="unfinished",
-            seconds=useful["paused"],
-            meaning="Epochs before a pause; the trial may have gone on since.",
-        ),
-        Share(
-            name="starting",
-            kind="starting",
-            seconds=starting,
-            meaning="From a trial's start on a worker to its first epoch: libraries, data, the model.",
-        ),
-        Share(
-            name="saving and the rest",
-            kind="saving",
-            seconds=saving,
-            meaning="Checkpoints, and what else lies between epochs.",
-        ),
-        Share(
-            name="lost to failures",
-            kind="failed",
-            seconds=lost,
-            meaning="Attempts that failed or were lost, from their start to their end.",
-        ),
-        Share(
-            name="waiting for a worker",
-            kind="waiting",
-            seconds=waiting,
-            meaning="From being handed out to the start on a worker; no worker was busy with it.",
-        ),
+        spend(_TRAINING[row["outcome"]], train, devices)
+        spend("starting", start, devices)
+        spend("saving", max(0.0, wall - train - start), devices)
+    usual = statistics.median(given.values()) if given else 0.0
+    for row in facts.tables["finals"]:
+        spend("final", row["train_s"] or 0.0, usual)
+    return [
+        Share(name=name, kind=kind, seconds=seconds[kind], held_s=held[kind], meaning=meaning)
+        for kind, (name, meaning) in _SHARES.items()
+        if seconds[kind] > 0
     ]
-    return [share for share in shares if share.seconds > 0]
+
+
+def _devices(row: Row) -> float:
+    """Returns what an attempt held that has a price: GPUs, or cores if it has none."""
+    return row["gpus"] or row["cpus"] or 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +118,10 @@ def stretches(facts: Facts) -> list[Stretch]:
     return placed
 
 
+GOOD = 0.1
+"""Share of the trials that completed by right which are the good ones."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audited:
     """A trial that would have been stopped and ran on to find out whether that is right.
@@ -134,26 +130,61 @@ class Audited:
         id: of the trial.
         epoch: after which it would have been stopped.
         value: its best value in the end.
-        rank: its place among all trials by that value, from 1.
+        rank: its place if it were put among the trials that completed by right, from 1.
+        wrong: whether it came to be as good as the good ones of those.
     """
 
     id: str
     epoch: int
     value: float
     rank: int
+    wrong: bool
 
 
-def audited(facts: Facts) -> list[Audited]:
-    """Returns the audited trials that ran to their end, the best first."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What the audited trials say of stopping; `search audit` counts alike.
+
+    Attributes:
+        trials: audited, and ran to their end, the best first.
+        num_by_right: trials that completed and were never to be stopped.
+        num_good: so many best ones of them are the good ones.
+        interval: of the share of wrong stops, 95 % (Wilson's); None if nothing can be said.
+    """
+
+    trials: Sequence[Audited]
+    num_by_right: int
+    num_good: int
+    interval: tuple[float, float] | None
+
+    @property
+    def num_wrong(self) -> int:
+        """How many stops would have been wrong."""
+        return sum(each.wrong for each in self.trials)
+
+
+def audit(facts: Facts) -> Audit:
+    """Returns what became of the trials that would have been stopped and ran on."""
     first: dict[str, int] = {}
     for row in facts.tables["decisions"]:
         if row["audited"]:
-            first.setdefault(row["id"], row["epoch"])
-    return [
-        Audited(id=row["id"], epoch=first[row["id"]], value=row[facts.metric], rank=rank)
-        for rank, row in enumerate(facts.ranked, start=1)
-        if row["id"] in first and row["state"] == "completed"
-    ]
+            first[row["id"]] = min(row["epoch"], first.get(row["id"], row["epoch"]))
+    done = [row for row in facts.ranked if row["state"] == "completed"]
+    by_right = [facts.sign * row[facts.metric] for row in done if row["id"] not in first]
+    num_good = math.ceil(GOOD * len(by_right))
+    found = []
+    for row in done:
+        if row["id"] in first:
+            rank = 1 + sum(value <= facts.sign * row[facts.metric] for value in by_right)
+            wrong = bool(by_right) and facts.sign * row[facts.metric] <= by_right[num_good - 1]
+            found.append(Audited(id=row["id"], epoch=first[row["id"]], value=row[facts.metric], rank=rank, wrong=wrong))
+    interval = None
+    if found and by_right:
+        from scipy.stats import binomtest
+
+        ends = binomtest(sum(each.wrong for each in found), len(found)).proportion_ci(method="wilson")
+        interval = float(ends.low), float(ends.high)
+    return Audit(trials=found, num_by_right=len(by_right), num_good=num_good, interval=interval)
 
 
 def stops_by_rung(facts: Facts) -> list[tuple[int, int, int, int, float | None]]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.report.facts import Facts, finite, unfinished
+from results.report.facts import ENSEMBLE, SINGLE, WHOLE, Facts, finite, members, unfinished
 from results.report.markup import count, number
 
 
@@ -94,10 +94,13 @@ def _nothing(facts: Facts) -> Decision:
 
 
 def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
-    name = f"{row['sweep']}/{row['trial']}"
+    name, kind = facts.trial_of(row), row.get("kind") or SINGLE
     card = facts.card_of(row)
-    reasons = list(_why(facts, name))
-    mine = next((each for each in facts.contenders if each.id == name), None)
+    reasons = list(_why(facts, name) if kind != ENSEMBLE else _together(facts, row))
+    if kind == WHOLE:
+        told = "It is trained on the validation part too, to be shipped; what follows is of trainings without that."
+        reasons.insert(0, told)
+    mine = next((each for each in facts.contenders if each.id == name and kind != ENSEMBLE), None)
     if mine is not None and mine.in_sweep is not None:
         worse = facts.sign * (mine.standing.mean - mine.in_sweep)
         what = f"{number(abs(worse), 2)} {'worse' if worse > 0 else 'better'}" if worse else "the same"
@@ -105,22 +108,40 @@ def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
             f"In the sweep its trial had {number(mine.in_sweep)}; trained anew it has {number(mine.standing.mean)}, "
             f"{what}. Only the second was not picked for being good."
         )
-    reasons += _ahead(facts, name)
+    reasons += _ahead(facts, name) if kind != ENSEMBLE else []
     openings = len([each for each in facts.tables["openings"] if each["sweep"] == row["sweep"]])
     if openings:
         again = " Each opening after the first makes its score more flattering." if openings > 1 else ""
         reasons.append(f"The test split was opened {'once' if openings == 1 else f'{openings} times'}.{again}")
     figures = [
         *_scores(facts, row, known_models(card, "floors"))[:1],
-        _objective(facts, row[facts.metric], "trained anew"),
+        _objective(facts, row[facts.metric], "seen in training" if kind == WHOLE else "trained anew"),
     ]
     return Decision(
-        headline=f"The model of trial {row['trial']} is chosen"
-        + (f", of {row['sweep']}" if len(facts.names) > 1 else ""),
+        headline=_headline(facts, row),
         tone="chosen",
         reasons=tuple(reasons),
         figures=(*figures, *_others(facts, row)),
     )
+
+
+def _headline(facts: Facts, row: Mapping[str, Any]) -> str:
+    kind, sweep = row.get("kind") or SINGLE, facts.source(row)
+    of = f", of {sweep}" if len(facts.names) > 1 or sweep != row["sweep"] else ""
+    if kind == ENSEMBLE:
+        return f"An ensemble of {len(members(row))} models is chosen{of}"
+    return f"The model of trial {row['trial']} is chosen{of}" + (", trained on all but test" if kind == WHOLE else "")
+
+
+def _together(facts: Facts, row: Mapping[str, Any]) -> Sequence[str]:
+    said = [f"It is made of the finals {row.get('members')}, and its {facts.metric} is {number(row[facts.metric])}."]
+    if facts.contenders:
+        best = facts.contenders[0]
+        said.append(
+            f"The best single configuration of {len(facts.contenders)}, {best.id}, has a mean of "
+            f"{number(best.standing.mean)}. How much of the difference is luck is not known."
+        )
+    return said
 
 
 def _why(facts: Facts, name: str) -> Sequence[str]:

@@ -5,6 +5,7 @@ which the page's script lights it up everywhere, and a title, which a screen rea
 are classes of `page.css`, so that light and dark are one drawing.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,12 +15,23 @@ from results.report.scales import Scale
 WIDTH = 720
 MOST_MARKS = 400
 """More trials than that are drawn as one shape a kind: a page of single marks would be slow."""
+FEW_MARKS = 50
+"""So many of the best are single marks even then."""
 
 h = element
 
 
-def svg(width: int, height: int, label: str, *children: Any, kind: str = "") -> Markup:
-    """Returns a chart: its name for those who cannot see it, and a place in the order of the keyboard."""
+def svg(width: int, height: int, label: str, *children: Any, kind: str = "", about: str = "") -> Markup:
+    """Returns a chart: its name for those who cannot see it, and a place in the order of the keyboard.
+
+    Args:
+        width: in the chart's own units.
+        height: likewise.
+        label: what it shows.
+        children: elements of it.
+        kind: a class more.
+        about: of the figure around it, whose text describes it.
+    """
     return h(
         "svg",
         *children,
@@ -29,7 +41,13 @@ def svg(width: int, height: int, label: str, *children: Any, kind: str = "") -> 
         tabindex="0",
         focusable="true",
         aria_label=label,
+        aria_describedby=anchor(about) if about else None,
     )
+
+
+def anchor(about: str) -> str:
+    """Returns the id of the text about a figure; names of metrics may hold what an id may not."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", about) + "-about"
 
 
 def axis_x(axis: Scale, left: float, right: float, top: float, bottom: float, label: str) -> Markup:

@@ -23,6 +23,7 @@ CARD = "bundle/card.json"
 SETTINGS = "sweep.json"
 SINGLE, WHOLE, ENSEMBLE = "single", "whole", "ensemble"
 """What a final model is: trained as in the sweep, on the validation part too, or several models as one."""
+KINDS = {WHOLE: "train and valid", ENSEMBLE: "several models as one"}
 FINAL_TABLES = ("finals", "piece_scores", "samples", "openings")
 
 
@@ -128,6 +129,13 @@ class Facts:
     def trial_of(self, row: Row) -> str:
         """Returns the id of the trial whose configuration a final model has."""
         return f"{self.source(row)}/{row['trial']}"
+
+    def name_of(self, row: Row) -> str:
+        """Returns what a final model is called: by the trial of its configuration, and by what else it is."""
+        kind = row.get("kind") or SINGLE
+        if kind == ENSEMBLE:
+            return f"{row['sweep']}: ensemble of {len(members(row))}"
+        return self.trial_of(row) if kind == SINGLE else f"{self.trial_of(row)} of {KINDS.get(kind, kind)}"
 
     @cached_property
     def comparison(self) -> Comparison | None:
@@ -281,6 +289,11 @@ def gather(results: Results) -> Facts:
         cards=_documents(results, CARD),
         settings=_documents(results, SETTINGS),
     )
+
+
+def members(row: Row) -> list[str]:
+    """Returns the numbers of the finals that an ensemble is made of."""
+    return [each.strip() for each in str(row.get("members") or "").split(",") if each.strip()]
 
 
 def unfinished(facts: Facts) -> list[dict[str, Any]]:

@@ -17,6 +17,12 @@ class Markup(str):
     __slots__ = ()
 
 
+class Numeral(Markup):
+    """A number as an element: in a table it stands flush right, as numbers do."""
+
+    __slots__ = ()
+
+
 def escaped(value: object) -> Markup:
     """Returns anything as text that a browser shows as it is, in an element or in an attribute."""
     return Markup(html.escape(_IMPOSSIBLE.sub("\ufffd", str(value)), quote=True))

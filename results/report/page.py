@@ -5,15 +5,15 @@ import hashlib
 from importlib.resources import files
 
 from results.opening import Results
-from results.report import accounts, sections
+from results.report import accounts, samples, sections
 from results.report.facts import gather
 from results.report.markup import Markup, element, joined, prose
 
 h = element
 
 _FOOTER = (
-    "Made by `results report` from the sweep's own files. In a chart, the arrow keys go from mark to mark; a trial "
-    "lights up wherever it is."
+    "Made by `results report` from the sweep's own files. A trial lights up wherever it is; a click keeps it lit. In a "
+    "chart or a table, the arrow keys go from one to the next, Enter keeps it lit, Escape lets go."
 )
 
 
@@ -30,7 +30,7 @@ def page(results: Results) -> str:
     facts = gather(results)
     found = [
         sections.leaderboard(facts),
-        accounts.samples(facts),
+        samples.samples(facts),
         sections.learning(facts),
         sections.parameters(facts),
         sections.pareto(facts),
@@ -55,12 +55,13 @@ def page(results: Results) -> str:
         ),
         h("footer", h("p", prose(_FOOTER))),
         h("div", id="tip", role="status", aria_live="polite"),
+        h("button", h("b"), " is marked; let go", id="pin", type="button", hidden=True),
     ]  # fmt: skip
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; media-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "img-src data: blob:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     head = h(
         "head",

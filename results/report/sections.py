@@ -1,6 +1,7 @@
 """The page's sections that say what was found; one that has nothing to tell says so in a sentence, or is left out."""
 
-import itertools
+import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,13 @@ import numpy as np
 from results.leaderboard import undominated
 from results.report import charts, drawing, space_charts
 from results.report.costs import stops_by_rung
-from results.report.decision import costs, decision, interval, known_models, score_names
+from results.report.decision import costs, decision
 from results.report.facts import Facts, finite
+from results.report.finals import finals
 from results.report.markup import Markup, count, element, joined, number, prose
+from results.report.tables import MOST_ROWS, Section, details, figure, table
 from results.schema import CONFIG
 
-MOST_ROWS = 25
-"""Rows of a table; a page is no export, and `results export` is one."""
 MOST_AXES = 7
 MOST_SLICES = 30
 FIRST_SLICES = 9
@@ -25,66 +26,6 @@ _IMPORTANCE = (
 )
 
 h = element
-Section = tuple[str, str, Markup]
-"""Its anchor, its title, its content."""
-
-
-def table(head: Sequence[Any], rows: Sequence[Sequence[Any]], ids: Sequence[str] = (), caption: str = "") -> Markup:
-    """Returns a table that scrolls by itself where the page is narrow.
-
-    Args:
-        head: names of the columns.
-        rows: cells; numbers are set flush right, elements stand as they are.
-        ids: of the trials that the rows are of, to light up with their marks.
-        caption: what it shows.
-    """
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(head)
-    right = [any(map(is_number, column)) and all(v is None or is_number(v) for v in column) for column in columns]
-    kinds = ["num" if flush else None for flush in right]
-
-    def cell(value: Any, kind: str | None) -> Markup:
-        return h("td", value if isinstance(value, Markup) else number(value), class_=kind)
-
-    body = [
-        h("tr", [cell(value, kind) for value, kind in zip(row, kinds, strict=True)], data_id=name)
-        for row, name in itertools.zip_longest(rows, ids[: len(rows)])
-    ]
-    return h(
-        "div",
-        h(
-            "table",
-            h("caption", caption) if caption else None,
-            h(
-                "thead",
-                h("tr", [h("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)]),
-            ),
-            h("tbody", body),
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=caption or "table",
-    )
-
-
-def figure(chart: Markup, text: str | Markup = "", keys: Sequence[tuple[str, str]] = (), more: Any = None) -> Markup:
-    """Returns a chart with its legend and what to see in it."""
-    return h(
-        "figure",
-        drawing.legend(keys) if keys else None,
-        h("div", chart, class_="scroll wide"),
-        h("figcaption", prose(text)) if text else None,
-        more,
-    )
-
-
-def details(summary: str, *content: Any) -> Markup:
-    """Returns something that is folded until it is asked for."""
-    return h("details", h("summary", summary), *content)
 
 
 def top(facts: Facts) -> Markup:
@@ -139,93 +80,12 @@ def _progress(facts: Facts) -> Markup | None:
 def leaderboard(facts: Facts) -> Section:
     """Returns the final models with their intervals, and the best trials."""
     parts: list[Any] = []
-    if facts.contenders:
-        parts += _finals(facts)
+    parts += finals(facts)
     if not facts.ranked:
         parts.append(h("p", "No trial has a finite value yet, so there is nothing to rank."))
     else:
         parts += _best_trials(facts)
     return "leaderboard", "The best", joined(parts)
-
-
-def _finals(facts: Facts) -> list[Any]:
-    chosen = [f"{row['sweep']}/{row['trial']}" for row in facts.chosen]
-    unit = facts.measure(facts.metric).unit
-    parts: list[Any] = [h("h3", "Trained anew")]
-    if len(facts.contenders) > 1:
-        text = "Dots are single trainings with fresh seeds, the stroke is their mean, the line its 95 % interval"
-        text += ", the ring what the sweep itself had promised: the best of many promises too much."
-        if all(each.standing.interval is None for each in facts.contenders):
-            text = "Dots are single trainings with fresh seeds; with one each, there is no interval. The ring is what "
-            text += "the sweep itself had promised: the best of many promises too much."
-        if any(each.expected is not None for each in facts.contenders):
-            text += " The diamond is that promise without the luck of being among the best."
-        parts.append(figure(charts.contenders_chart(facts.contenders, facts.metric, unit, chosen), text))
-    rows = []
-    for each in facts.contenders:
-        standing, span = each.standing, each.standing.interval
-        gap = standing.difference_interval
-        chance = standing.chance_best
-        rows.append([
-            h("b", each.id, " ", h("span", "chosen", class_="badge")) if each.id in chosen else each.id,
-            standing.mean,
-            f"{number(span[0])} to {number(span[1])}" if span else "–",
-            number(standing.sd, 2),
-            standing.num_trainings,
-            f"{number(standing.difference, 2)} ({number(gap[0], 2)} to {number(gap[1], 2)})"
-            if gap and standing.difference else number(standing.difference, 2),
-            f"{chance:.0%}" if chance is not None else "–",
-            each.in_sweep,
-        ])  # fmt: skip
-    head = ["trial", f"mean {facts.metric}", "95 % interval", "deviation", "trainings", "behind the best",
-            "chance to be best", "in the sweep"]  # fmt: skip
-    parts.append(table(head, rows, [c.id for c in facts.contenders], "Configurations that were trained anew"))
-    failed = [row for row in facts.tables["finals"] if row["state"] == "failed"]
-    if failed:
-        parts.append(h("p", f"{count(len(failed), 'final training')} failed: {failed[-1]['reason']}", class_="note"))
-    return parts + [_scores(facts, row) for row in facts.chosen]
-
-
-def _scores(facts: Facts, row: Mapping[str, Any]) -> Markup | None:
-    names = score_names(facts, row)
-    if not names:
-        return None
-    card = facts.card_of(row)
-    known = known_models(card, "floors", "references")
-    floors = {name: values for name, values in known.items() if any(finite(values.get(each)) for each in names)}
-    rows = []
-    for name in names:
-        span, measure = interval(row, name), facts.measure(name)
-        meaning = " · ".join(filter(None, [measure.meaning, measure.unit]))
-        rows.append([
-            h("span", name, h("small", meaning)),
-            row[name],
-            f"{number(span[0])} to {number(span[1])}" if span else "–",
-            *(values.get(name) for values in floors.values()),
-        ])  # fmt: skip
-    head = ["score", "value", "95 % interval", *floors]
-    title = f"Scores of the chosen model of trial {row['trial']}"
-    return joined([
-        h("h3", title if len(facts.chosen) < 2 else f"{title}, {row['sweep']}"),
-        table(head, rows, caption=title),
-        h("p", "The other models are known by name: such as need no training, and such as shipped.", class_="note")
-        if floors else None,
-        details("What it cannot do", [h("p", prose(line.strip("- "))) for line in _paragraphs(card["limits"])])
-        if card.get("limits") else None,
-        details("How to load it", h("pre", str(card["how_to_load"]), tabindex="0"))
-        if card.get("how_to_load") else None,
-    ])  # fmt: skip
-
-
-def _paragraphs(text: object) -> list[str]:
-    """Returns the items of a list in Markdown, or its lines, each as one text."""
-    found: list[str] = []
-    for line in str(text).splitlines():
-        if line.startswith(" ") and found:
-            found[-1] += " " + line.strip()
-        elif line.strip():
-            found.append(line.strip())
-    return found
 
 
 def _best_trials(facts: Facts) -> list[Any]:
@@ -270,7 +130,7 @@ def learning(facts: Facts) -> Section | None:
         metric=facts.metric,
         unit=unit,
         goal=facts.goal,
-        best=facts.ranked[0]["id"] if facts.ranked else "",
+        best=[row["id"] for row in facts.ranked],
         rungs=rungs,
     )
     stops = [(b, e, s, j, c) for b, e, s, j, c in rungs if j]
@@ -281,7 +141,7 @@ def learning(facts: Facts) -> Section | None:
         more = details(
             "Where trials were stopped, as a table", table(head, stops, caption="Judgements of the scheduler")
         )
-    return "learning", "How they learned", figure(chart, text, keys, more)
+    return "learning", "How they learned", figure(chart, text, keys, more, about="curves")
 
 
 def parameters(facts: Facts) -> Section | None:
@@ -326,6 +186,7 @@ def parameters(facts: Facts) -> Section | None:
             space_charts.parallel_chart(rows, axes, facts.metric, facts.goal),
             "One line a trial, through its parameters to its score; better is higher, and the better, the stronger.",
             [("line rank0", "best fifth"), ("line rank2", "middle"), ("line rank4", "last fifth")],
+            about="parallel",
         ),
         h("h3", "Slices"),
     ]
@@ -337,9 +198,28 @@ def parameters(facts: Facts) -> Section | None:
         details(count(len(slices) - FIRST_SLICES, 'more parameter'), h("div", slices[FIRST_SLICES:], class_="slices"))
         if len(slices) > FIRST_SLICES
         else None,
-        h("p", f"Each parameter against {facts.metric}; values far from the good ones lie at the edge.", class_="note"),
+        h("p", f"Each parameter against {facts.metric}; values far from the good ones lie at the edge.", class_="note",
+          id="slices-about"),
+        details("The parameters as a table", _ranges(rows, order)),
     ]  # fmt: skip
     return "parameters", "What mattered", joined(parts)
+
+
+def _ranges(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
+    """Returns what values of each parameter were tried, and which the best tenth has."""
+    best = rows[: max(5, len(rows) // 10)]
+
+    def told(of: Sequence[Mapping[str, Any]], name: str) -> Markup:
+        values = [row[CONFIG + name] for row in of if row[CONFIG + name] is not None]
+        if not values:
+            return h("span", "–")
+        if any(isinstance(value, str | bool) for value in values):
+            times = Counter(values).most_common(6)
+            return h("span", ", ".join(f"{number(value)} ({n})" for value, n in times))
+        return h("span", f"{number(min(values))} to {number(max(values))}, median {number(statistics.median(values))}")
+
+    body = [[h("span", name), told(rows, name), told(best, name)] for name in names]
+    return table(["parameter", "tried", f"of the best {len(best)}"], body, caption="Values of the parameters")
 
 
 def pareto(facts: Facts) -> Section | None:
@@ -357,9 +237,14 @@ def pareto(facts: Facts) -> Section | None:
         text = f"{measure.meaning.capitalize() or name}; {sense} is better. The line joins those that "
         text += "nothing beats in both."
         chart = space_charts.pareto_chart(
-            rows, front, metric=facts.metric, other=name, unit=measure.unit, goal=facts.goal
-        )  # fmt: skip
-        figures.append(figure(chart, text))
+            rows, front, metric=facts.metric, other=name, unit=measure.unit, goal=facts.goal, about=f"cost-{name}"
+        )
+        unbeaten = sorted((rows[i] for i in front), key=lambda row: sign * row[name])[:MOST_ROWS]
+        body = [[row["id"], row[facts.metric], row[name], row["state"]] for row in unbeaten]
+        caption = f"Trials that nothing beats in both {facts.metric} and {name}"
+        as_table = table(["trial", facts.metric, name, "state"], body, [row["id"] for row in unbeaten], caption)
+        more = details("Those that nothing beats, as a table", as_table)
+        figures.append(figure(chart, text, more=more, about=f"cost-{name}"))
     if not figures:
         return None
     keys = drawing.legend([("dot good", "beaten by none"), ("dot completed", "completed"), ("dot stopped", "stopped")])

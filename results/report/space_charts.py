@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.report.drawing import (
+    FEW_MARKS,
     MOST_MARKS,
     WIDTH,
     axis_x,
@@ -40,11 +41,11 @@ def parallel_chart(
     named = [*axes, (metric, metric)]
     left, right = 48, WIDTH - 56
     places = [left + i * (right - left) / max(len(named) - 1, 1) for i in range(len(named))]
-    single = len(rows) <= MOST_MARKS
+    single = len(rows) if len(rows) <= MOST_MARKS else FEW_MARKS
     classes = [f"rank{min(4, 5 * i // max(len(rows), 1))}" for i in range(len(rows))]
     lines: list[Any] = []
     bulk: dict[str, list[str]] = {}
-    for row, kind in reversed(list(zip(rows, classes, strict=True))):
+    for rank, (row, kind) in reversed(list(enumerate(zip(rows, classes, strict=True)))):
         points = []
         for x, (name, _), axis in zip(places, named, scales, strict=True):
             at = axis.at(row[name])
@@ -52,7 +53,7 @@ def parallel_chart(
                 at = 1 - at
             at = None if at is None else min(max(at, 0.0), 1.0)
             points.append((x, gone if at is None else bottom - at * (bottom - top)))
-        if single:
+        if rank < single:
             path = h("path", h("title", f"{row['id']}: {metric} {number(row[metric])}"), d=line_through(points),
                      class_=f"line mark {kind}", data_id=row["id"])  # fmt: skip
             lines.append(path)
@@ -82,7 +83,7 @@ def parallel_chart(
     absent = any(row[name] is None for row in rows for name, _ in axes)
     note = h("text", "not used", x=left, y=gone + 18, class_="tick middle") if absent else None
     label = f"Parallel coordinates of {len(rows)} trials, from their parameters to {metric}; better is higher"
-    return svg(WIDTH, height, label, many, lines, drawn, note, kind="parallel")
+    return svg(WIDTH, height, label, many, lines, drawn, note, kind="parallel", about="parallel")
 
 
 def _thinned(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
@@ -117,25 +118,25 @@ def slice_chart(
             # Trials with the same value of a choice would lie on each other; the golden ratio spreads them evenly.
             shift = ((row["trial"] * 0.618) % 1 - 0.5) * 0.5 / len(axis.steps) if axis.kind == "steps" else 0.0
             spots.append((row, left + (x + shift) * (right - left), bottom - min(max(y, 0.0), 1.0) * (bottom - top)))
-    marks: list[Any]
-    if len(rows) <= MOST_MARKS:
-        marks = [
-            h(
-                "circle",
-                h("title", f"{row['id']}: {label} {number(row[column])}, {metric} {number(row[metric])}"),
-                cx=x,
-                cy=y,
-                r=3,
-                class_="mark dot " + ("good" if row["id"] in best else kind_of(row["state"])),
-                data_id=row["id"],
-            )
-            for row, x, y in reversed(spots)
-        ]
-    else:
-        marks = [
-            h("path", d=dots_at((x, y) for row, x, y in spots if row["id"] not in best), class_="dots many stopped"),
-            h("path", d=dots_at((x, y) for row, x, y in spots if row["id"] in best), class_="dots good"),
-        ]
+    many = len(rows) > MOST_MARKS
+    alone = {row["id"] for row in (rows[:FEW_MARKS] if many else rows)}
+    marks: list[Any] = []
+    if many:
+        rest = ((x, y) for row, x, y in spots if row["id"] not in alone)
+        marks.append(h("path", d=dots_at(rest), class_="dots many stopped"))
+    marks += [
+        h(
+            "circle",
+            h("title", f"{row['id']}: {label} {number(row[column])}, {metric} {number(row[metric])}"),
+            cx=x,
+            cy=y,
+            r=3,
+            class_="mark dot " + ("good" if row["id"] in best else kind_of(row["state"])),
+            data_id=row["id"],
+        )
+        for row, x, y in reversed(spots)
+        if row["id"] in alone
+    ]
     longest = max((len(text) for _, text in axis.ticks), default=1)
     room = max(int((right - left) / 6.2 / max(len(axis.ticks), 1)), 3)
     every = 1 if axis.kind == "steps" else max(1, math.ceil(longest * len(axis.ticks) * 6.2 / (right - left)))
@@ -160,11 +161,20 @@ def slice_chart(
     ]
     head = h("text", cut(label, 34), x=4, y=14, class_="label")
     scale_name = h("text", "log", x=right, y=bottom + 30, class_="tick end") if axis.kind == "log" else None
-    return svg(width, height, f"{label} against {metric}", grid, head, ticks, scale_name, marks, kind="slice")
+    return svg(
+        width, height, f"{label} against {metric}", grid, head, ticks, scale_name, marks, kind="slice", about="slices"
+    )
 
 
 def pareto_chart(
-    rows: Sequence[Mapping[str, Any]], front: Sequence[int], *, metric: str, other: str, unit: str, goal: str
+    rows: Sequence[Mapping[str, Any]],
+    front: Sequence[int],
+    *,
+    metric: str,
+    other: str,
+    unit: str,
+    goal: str,
+    about: str = "",
 ) -> Markup:
     """Returns a cost against the score; the trials that nothing beats in both are joined by a line.
 
@@ -175,6 +185,7 @@ def pareto_chart(
         other: the cost, from left to right.
         unit: of the cost.
         goal: of the score.
+        about: of the figure around it.
     """
     height, left, right, top, bottom = 320, 62, WIDTH - 24, 34, 268
     axis = scale([row[other] for row in rows])
@@ -193,8 +204,10 @@ def pareto_chart(
     spots = [(*spot(row), row, i in best) for i, row in enumerate(rows)]
     marks: list[Any] = []
     if len(rows) > MOST_MARKS:
-        marks.append(h("path", d=dots_at((x, y) for x, y, _, good in spots if not good), class_="dots many stopped"))
-        spots = [each for each in spots if each[3]]
+        alone = {row["id"] for row in rows[:FEW_MARKS]} | {rows[i]["id"] for i in front}
+        rest = ((x, y) for x, y, row, _ in spots if row["id"] not in alone)
+        marks.append(h("path", d=dots_at(rest), class_="dots many stopped"))
+        spots = [each for each in spots if each[2]["id"] in alone]
     marks += [
         h(
             "circle",
@@ -215,4 +228,5 @@ def pareto_chart(
         axis_y(up, left, right, top, bottom, metric),
         h("path", d=line_through(line), class_="line front"),
         marks,
+        about=about,
     )

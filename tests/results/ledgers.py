@@ -14,7 +14,10 @@ START = datetime.datetime(2026, 5, 1, 12, tzinfo=datetime.UTC)
 CONFIG = "config."
 
 
-def schema(sweep: str = "laptop", objectives=(("val_nll", "min"),)) -> SweepSchema:
+FIFTHS = Measure("share", "parallel fifths", "min")
+
+
+def schema(sweep: str = "laptop", objectives=(("val_nll", "min"),), measures=None) -> SweepSchema:
     return SweepSchema(
         sweep=sweep,
         parameters={
@@ -31,7 +34,7 @@ def schema(sweep: str = "laptop", objectives=(("val_nll", "min"),)) -> SweepSche
             "train_loss": Measure("nats per note", "of the last epoch"),
         },
         scores={"test_nll": Measure("nats per note", "on the test split", "min")},
-        measures={"fifths": Measure("share", "parallel fifths", "min")},
+        measures=measures or {"fifths": FIFTHS},
         objectives=objectives,
     )
 

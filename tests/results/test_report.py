@@ -1,15 +1,9 @@
 """The page: it holds together without anything else, escapes what it is given, and copes with whatever a sweep left."""
 
-import html.parser
-import io
 import json
 import math
 import re
-import struct
-import time
-import wave
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,49 +11,14 @@ import results
 from results import report
 from results.cli import main
 from results.errors import CallerError
-from results.report import advice, attachments, costs, facts, markup, scales
+from results.report import advice, costs, facts, markup, scales
 from results.storage import Storage
-from tests.results import ledgers
+from tests.results import decided, ledgers
+from tests.results.pages import Parsed, page_of
 
 NASTY = "<script>alert('1')</script>&\"\x00\ud800"
 SECTIONS = ("leaderboard", "samples", "learning", "parameters", "pareto", "time", "failures", "stops", "next")
 LOADING = {"src", "href", "xlink:href", "data", "poster", "srcset", "action", "formaction"}
-
-
-class Parsed(html.parser.HTMLParser):
-    """What stands in a page: elements with their attributes, ids, and text outside of style and script."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict]] = []
-        self.text = ""
-        self.feed(text)
-        self.ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.elements and self.elements[-1][0] not in ("style", "script"):
-            self.text += data
-
-    def all(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def page_of(*storages: Storage) -> Parsed:
-    return Parsed(report.page(results.open(*(storage.uri for storage in storages))))
-
-
-def sound(seconds: float = 1.0, rate: int = 44100, channels: int = 2) -> bytes:
-    tone = 0.5 * np.sin(2 * math.pi * 440 * np.arange(int(seconds * rate)) / rate)
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(channels)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        out.writeframes(np.repeat((tone * 32767).astype("<i2"), channels).tobytes())
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +26,7 @@ def rich(tmp_path_factory) -> Storage:
     """A sweep in which everything has happened, with a bundle and the files of its samples."""
     storage = ledgers.laptop(tmp_path_factory.mktemp("rich"))
     for number in range(3):
-        storage.write(f"samples/{number}.wav", sound())
+        storage.write(f"samples/{number}.wav", decided.sound())
         storage.write(f"samples/{number}.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>')
         storage.write(f"samples/{number}.png", b"\x89PNG")
         storage.write(f"samples/{number}.mid", b"MThd")
@@ -107,12 +66,6 @@ def test_nothing_is_loaded_from_anywhere(rich, rich_page):
     assert "@import" not in "".join(styles)
     (policy,) = [meta["content"] for meta in rich_page.all("meta") if "content" in meta and "src" in meta["content"]]
     assert policy.startswith("default-src 'none'")
-
-
-def test_sound_pictures_and_small_files_are_inside(rich_page):
-    assert [sound["src"][:22] for sound in rich_page.all("audio")] == ["data:audio/wav;base64,"] * 3
-    assert len(rich_page.all("img")) == 6
-    assert [link["download"] for link in rich_page.all("a") if "download" in link] == ["0.mid", "1.mid", "2.mid"]
 
 
 def test_scores_stand_beside_models_that_need_no_training(rich_page):
@@ -201,48 +154,6 @@ def test_a_better_trial_that_was_not_trained_anew_is_named(tmp_path):
     assert f"laptop/{best} had a better val_nll" in page_of(sweep.storage).text
 
 
-def test_intervals_appear_once_there_are_seeds_for_them(tmp_path):
-    sweep = ledgers.Sweep(tmp_path)
-    for number in range(3):
-        sweep.trial(number)
-    for final, (trial, value) in enumerate([(0, 0.50), (0, 0.52), (1, 0.70), (1, 0.72)]):
-        sweep.add("finals", final=final, trial=trial, seed=final, state="completed", epochs=6, chosen=final == 0,
-                  model="", data="music21", data_fingerprint="f" * 64, val_nll=value)  # fmt: skip
-    sweep.flush()
-    gathered = facts.gather(results.open(sweep.storage.uri))
-    low, high = gathered.contenders[0].standing.interval or (0, 0)
-    assert low < 0.51 < high
-    # Three trials that ran to their end, with as many epochs as the final trainings: the best promised too much.
-    best = min(gathered.contenders, key=lambda each: each.in_sweep or math.inf)
-    assert (best.in_sweep or math.inf) < (best.expected or -math.inf)
-    assert "probability that it is the best" in page_of(sweep.storage).text
-
-
-def test_a_thousand_trials_are_small_and_quick(tmp_path):
-    storage = ledgers.plain(tmp_path, "many", 1000, 12)
-    opened = results.open(storage.uri)
-    report.page(results.open(ledgers.plain(tmp_path, "few", 12, 4).uri))  # what is imported late is imported now
-    start = time.process_time()
-    text = report.page(opened)
-    assert time.process_time() - start < 5
-    assert len(text.encode()) < 2_000_000
-
-
-def test_time_is_accounted_for(rich):
-    shares = {share.kind: share.seconds for share in costs.time_shares(facts.gather(results.open(rich.uri)))}
-    # Eight trials of six epochs and one of four, at two seconds an epoch.
-    assert shares["completed"] == 8 * 6 * 2 + 4 * 2
-    # Trial 11 failed after three epochs, the first attempt at trial 12 was lost after two, at 2.5 seconds on a worker.
-    assert shares["failed"] == 5 * 2.5
-
-
-def test_time_has_its_price_where_the_sweep_file_names_one(tmp_path):
-    storage = ledgers.laptop(tmp_path)
-    storage.write("sweep.json", b'{"sweep": {"price_per_hour": 3600}}')
-    # One core each: 8 trials of 6 epochs, 3 of 2, one of 3, attempts of 2 and 4, one of 1, at 2.5 seconds an epoch.
-    assert f"that is {(48 + 6 + 3 + 6 + 1) * 2.5:.2f}" in page_of(storage).text
-
-
 def test_attempts_that_ran_beside_each_other_have_lanes_of_their_own(rich):
     stretches = costs.stretches(facts.gather(results.open(rich.uri)))
     by_lane = {}
@@ -262,51 +173,6 @@ def test_values_at_the_edge_of_a_range_are_pointed_at(tmp_path):
     sweep.storage.write("sweep.json", json.dumps(settings).encode())
     found = dict(advice.advice(facts.gather(results.open(sweep.storage.uri))))
     assert any(what.startswith("Try smaller values of train.learning_rate") for what in found), found
-
-
-def test_audited_trials_are_judged_by_their_rank(tmp_path):
-    sweep = ledgers.Sweep(tmp_path)
-    for number in range(6):
-        sweep.trial(number)
-    sweep.add("decisions", trial=2, attempt=1, epoch=2, bracket=0, rung=0, value=1.0, cutoff=0.9, num_values=3,
-              verdict="continue", audited=True)  # fmt: skip
-    sweep.flush()
-    gathered = facts.gather(results.open(sweep.storage.uri))
-    (found,) = costs.audited(gathered)
-    assert (found.id, found.epoch) == ("laptop/2", 2)
-    assert gathered.ranked[found.rank - 1]["trial"] == 2
-    assert "ran on for the audit" in page_of(sweep.storage).text
-
-
-def test_sound_is_one_channel_of_mulaw_and_stays_the_same_tone():
-    samples, rate = attachments._samples(sound(0.5))
-    data = attachments.mulaw_file(attachments.resampled(samples, rate, 16000), 16000)
-    kind, channels, own_rate = struct.unpack("<HHI", data[20:28])
-    assert (kind, channels, own_rate) == (attachments.MULAW, 1, 16000)
-    codes = ~np.frombuffer(data[-8000:], np.uint8)
-    # G.711: sign, three bits of exponent, four of mantissa.
-    level = (((codes & 15).astype(int) << 3) + 132 << ((codes >> 4) & 7).astype(int)) - 132
-    decoded = np.where(codes & 128, -level, level) / 32767
-    spectrum = np.abs(np.fft.rfft(decoded))
-    assert np.argmax(spectrum) == 220, "440 Hz in half a second"
-    assert np.abs(decoded).max() == pytest.approx(0.5, abs=0.03)
-
-
-def test_sound_that_does_not_fit_is_named_instead(tmp_path, monkeypatch):
-    storage = Storage(tmp_path)
-    for name in ("a", "b"):
-        storage.write(f"samples/{name}.wav", sound(2.0))
-    monkeypatch.setattr(attachments, "SOUND_BYTES", 30_000)
-    found = attachments.attach(storage, ["samples/a.mid", "samples/b.mid"])
-    assert len(found["samples/a.mid"].files) == 1
-    assert found["samples/b.mid"].left_out == ("samples/b.wav",)
-
-
-@pytest.mark.parametrize("data", [b"", b"RIFF", b"not a sound at all"])
-def test_a_sound_that_is_none_is_left_out(tmp_path, data):
-    storage = Storage(tmp_path)
-    storage.write("samples/a.wav", data)
-    assert attachments.attach(storage, ["samples/a.wav"])["samples/a.wav"].files == ()
 
 
 @pytest.mark.parametrize(
