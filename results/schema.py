@@ -233,7 +233,7 @@ def _tables() -> tuple[Table, ...]:
                 Column("chosen", BOOL, "", "whether this is the model for production"),
                 Column("model", TEXT, "", "where the model lies, below the sweep's folder"),
                 _DATA, _FINGERPRINT, _TRAIN_S,
-                Column("job_s", FLOAT, "s", "time that the final job had spent on trainings by then, over all sessions"),
+                Column("job_s", FLOAT, "s", "time that the final job had spent on trainings by then, in all sessions"),
             ), ("metrics", "scores", "config"),
         ),
         Table(
@@ -256,7 +256,7 @@ def _tables() -> tuple[Table, ...]:
                     "part; original: not made, for comparison; empty if the task does not say",
                 ),
                 Column("origin", TEXT, "", "piece that it begins with, completes or is; empty if there is none"),
-                Column("path", TEXT, "", "where it lies, below the sweep's folder"),
+                Column("path", TEXT, "", "where it lies, below the sweep's folder; empty if it is gone"),
             ), ("measures",),
         ),
         Table(

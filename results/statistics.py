@@ -70,6 +70,7 @@ class Standing:
         mean: of the scores.
         sd: standard deviation of the scores, of one training to the next; None for a single one.
         error: standard error of `mean`, over seeds and pieces.
+        seed_error: the same over seeds alone.
         interval: where the mean would lie with all seeds and, if pieces are known, all pieces of their kind.
         difference: `mean` less that of the best; 0 for the best.
         difference_interval: the same interval for it, over the same pieces for both.
@@ -82,6 +83,7 @@ class Standing:
     mean: float
     sd: float | None
     error: float | None
+    seed_error: float | None
     interval: tuple[float, float] | None
     difference: float
     difference_interval: tuple[float, float] | None
@@ -158,6 +160,7 @@ def compare(
             mean=float(sign * means[i]),
             sd=statistics.stdev(one.scores) if len(one.scores) > 1 else None,
             error=float(errors[i]) if told else None,
+            seed_error=float(seed_errors[i]) if told else None,
             interval=_interval(sign * (means[i] + moved[i])) if told else None,
             difference=float(sign * (means[i] - means[best])),
             difference_interval=_interval(sign * (means[i] - means[best] + moved[i] - moved[best])) if told else None,
@@ -203,8 +206,6 @@ def _piece_draws(
     The sign of the scores does not matter: what pieces do is as likely one way as the other. None and zeros if the
     trainings were not all scored on the same pieces, on too few of them, or if the pieces do not explain the scores.
     """
-    from scipy import stats
-
     none = None, np.zeros(len(configurations)), 0
     if any(len(one.pieces) != len(one.scores) for one in configurations):
         return none
@@ -222,21 +223,64 @@ def _piece_draws(
             if not abs(mean - score) <= AS_ONE * abs(score):  # NaN too
                 return none
         values.append(np.mean([[pieces[name][0] for name in names] for pieces in one.pieces], axis=0))
-    table = np.array(values) * weights  # [C, P]
+    moved = _moved(np.array(values), weights, draws, rng)
+    return moved, moved.std(axis=1), len(names)
+
+
+def _moved(values: np.ndarray, weights: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns how far other pieces would have moved each of some means, `[C, draws]`, the same pieces for all.
+
+    Args:
+        values: `[C, P]`, of each piece.
+        weights: `[P]`.
+        draws: how many.
+        rng: of the draws.
+    """
+    from scipy import stats
+
+    count, table = len(weights), values * weights  # [C, P]
 
     def mean_scores(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
         drawn = drawn.astype(int)
         return table[:, drawn].sum(axis=axis) / weights[drawn].sum(axis=axis)
 
     made = stats.bootstrap(
-        (np.arange(len(names)),), mean_scores, vectorized=True, n_resamples=draws, batch=500, method="percentile",
-        rng=rng,
-    )  # fmt: skip
-    # Draws with replacement spread a little less than pieces do.
-    moved = (made.bootstrap_distribution - (table.sum(axis=1) / weights.sum())[:, None]) * math.sqrt(
-        len(names) / (len(names) - 1)
+        (np.arange(count),), mean_scores, vectorized=True, n_resamples=draws, batch=500, method="percentile", rng=rng
     )
-    return moved, moved.std(axis=1), len(names)
+    # Draws with replacement spread a little less than pieces do.
+    means = (table.sum(axis=1) / weights.sum())[:, None]
+    return (made.bootstrap_distribution - means) * math.sqrt(count / (count - 1))
+
+
+def difference(
+    one: Pieces, other: Pieces, *, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, tuple[float, float] | None]:
+    """Returns how far the score of one model is above that of another, and the 95 % interval over pieces of that.
+
+    It says something of these two models, not of what other seeds would give.
+
+    Args:
+        one: a model's score on each piece.
+        other: the other's, on the same pieces.
+        seed: of all that is drawn.
+        draws: how many.
+
+    Returns:
+        The difference of the means by weight, and its interval; None with fewer than `LEAST_PIECES` pieces.
+
+    Raises:
+        CallerError: they were not scored on the same pieces.
+    """
+    if one.keys() != other.keys() or any(one[name][1] != other[name][1] for name in one):
+        raise CallerError(f"two models cannot be compared: got scores of {len(one)} and {len(other)} other pieces")
+    names = sorted(one)
+    weights = np.array([one[name][1] for name in names], float)
+    values = np.array([[pieces[name][0] for name in names] for pieces in (one, other)])
+    apart = float(((values[0] - values[1]) * weights).sum() / weights.sum())
+    if len(names) < LEAST_PIECES:
+        return apart, None
+    moved = _moved(values, weights, draws, np.random.default_rng(seed))
+    return apart, _interval(apart + moved[0] - moved[1])
 
 
 def _interval(drawn: np.ndarray) -> tuple[float, float]:

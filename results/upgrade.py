@@ -33,21 +33,24 @@ class Upgrade:
 Upgrades = Mapping[int, Upgrade]
 """Steps by the version that they start from."""
 
-# In version 1 a final job knew one sweep, and its models were single ones.
-_NEW_IN_2: Mapping[str, Mapping[str, Any]] = {
-    "finals": {"source": "", "kind": "single", "members": "", "round": 0, "job_s": None},
-    "samples": {"kind": "", "origin": ""},
+# In version 1 a final job knew one sweep, and its models were single ones: columns, their types and values.
+_NEW_IN_2: Mapping[str, Mapping[str, tuple[str, Any]]] = {
+    "finals": {
+        "source": ("string", ""),
+        "kind": ("string", "single"),
+        "members": ("string", ""),
+        "round": ("int32", 0),
+        "job_s": ("float64", None),
+    },
+    "samples": {"kind": ("string", ""), "origin": ("string", "")},
 }
 
 
 def _to_2(name: str, rows: "pa.Table") -> "pa.Table":
     import pyarrow as pa
 
-    from results.schema import TABLES
-
-    types = {column.name: column.type for column in TABLES[name].columns}
-    for column, value in _NEW_IN_2.get(name, {}).items():
-        rows = rows.append_column(column, pa.array([value] * len(rows), types[column]))
+    for column, (kind, value) in _NEW_IN_2.get(name, {}).items():
+        rows = rows.append_column(column, pa.array([value] * len(rows), pa.type_for_alias(kind)))
     return rows
 
 

@@ -60,6 +60,10 @@ def facts(task: Any, spec: SweepSpec, *, split: str = TEST) -> dict[str, Any]:
         "limits": getattr(task, "limits", ""),
         "split": split,
         "references": task.references(split) if hasattr(task, "references") else {},
+        "sample_limits": {
+            name: {"low": low, "high": high, "text": text}
+            for name, (low, high, text) in dict(getattr(task, "sample_limits", {})).items()
+        },
     }
 
 

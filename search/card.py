@@ -105,16 +105,47 @@ def _with_interval(name: str, scores: Mapping[str, Any]) -> str:
     return f"{_number(scores[name])}{interval}"
 
 
+_BEGINNINGS = {
+    "free": "nothing",
+    "continued": "the beginning of {}",
+    "harmony": "a part of {}",
+    "original": "{} itself",
+}
+
+
 def _samples(card: Mapping[str, Any]) -> Iterator[str]:
     samples = card["samples"]
     if samples:
         yield "## Its samples"
         yield ""
-        measures = dict.fromkeys(name for sample in samples for name in sample["measures"])
-        yield from _table(
-            ("", *(sample["name"] for sample in samples)),
-            ((name, *(_number(sample["measures"].get(name)) for sample in samples)) for name in measures),
-        )
+        measures = list(dict.fromkeys(name for sample in samples for name in sample["measures"]))
+        rows = [
+            (f"`{sample['name']}`", _beginning(sample), *(_number(sample["measures"].get(name)) for name in measures))
+            for sample in samples
+        ]
+        others = card.get("sample_references", {})
+        rows += [
+            (name, "for comparison", *(_number(values.get(each)) for each in measures))
+            for name, values in others.items()
+        ]
+        yield from _table(("", "made from", *measures), rows)
+        marked = list(_marked(samples, card.get("sample_limits", {})))
+        if marked:
+            yield from (*marked, "")
+
+
+def _beginning(sample: Mapping[str, Any]) -> str:
+    return _BEGINNINGS.get(sample.get("kind", ""), "").format(sample.get("origin") or "a piece")
+
+
+def _marked(samples: Any, limits: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each sample that has a measure beyond what is usual."""
+    for sample in samples:
+        for name, limit in limits.items():
+            value = sample["measures"].get(name)
+            low, high = limit["low"], limit["high"]
+            if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+                yield f"- `{sample['name']}` is marked: {limit['text']} ({name} {_number(value)})"
 
 
 def _contenders(card: Mapping[str, Any]) -> Iterator[str]:

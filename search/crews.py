@@ -28,6 +28,10 @@ class Crew(Protocol):
         """
         ...
 
+    def width(self) -> int:
+        """Returns how many pieces of work are done at a time."""
+        ...
+
 
 def _guarded(work: Work, args: tuple, options: dict[str, Any]) -> Iterator[Message]:
     """Runs a piece of work; what goes wrong in it is its last message."""
@@ -50,6 +54,10 @@ class Here:
             for message in _guarded(work, args, options):
                 yield number, message
 
+    def width(self) -> int:
+        """See `Crew`."""
+        return 1
+
 
 class OnRay:
     """Does the pieces on the Ray cluster that this process is connected to, as many at a time as fit."""
@@ -57,6 +65,14 @@ class OnRay:
     def __init__(self, *, cpus: float, gpus: float, retries: int):
         """Takes what each piece is given, and how often one whose process dies is begun again."""
         self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": retries}
+
+    def width(self) -> int:
+        """See `Crew`; as the cluster is now."""
+        import ray
+
+        have = ray.cluster_resources()
+        pairs = (("CPU", self._options["num_cpus"]), ("GPU", self._options["num_gpus"]))
+        return max(1, min((int(have.get(name, 0.0) / each + 1e-9) for name, each in pairs if each), default=1))
 
     def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
         """See `Crew`; a piece that is begun again tells some things twice."""
@@ -119,3 +135,9 @@ class Connecting:
         self.connect()
         assert self._crew is not None
         yield from self._crew.run(work, arguments)
+
+    def width(self) -> int:
+        """See `Crew`."""
+        self.connect()
+        assert self._crew is not None
+        return self._crew.width()

@@ -2,15 +2,17 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from results.ledger import Ledger, Writer
 from results.storage import Storage
 from search import environment, sweep, sweep_file
 from search.crews import Connecting
 from search.errors import SweepError
-from search.final_job import FinalJob, FinalTrainingDone, OnEpoch
+from search.final_job import FinalJob
 from search.final_summary import FinalSummary
+from search.final_trainings import FinalTrainingDone, OnEpoch
 from search.lock import Lock
 from search.state import SweepState
 from search.trial import STOP_FILE
@@ -25,6 +27,11 @@ def run(
     seeds: int | None = None,
     epochs: int | None = None,
     samples: int | None = None,
+    sweeps: Sequence[str] = (),
+    racing: int | None = None,
+    wall_time_s: float | None = None,
+    whole: bool | None = None,
+    ensemble: str | None = None,
     command: str = "search final",
     address: str | None = None,
     dashboard: bool = False,
@@ -38,10 +45,15 @@ def run(
 
     Args:
         storage: the sweep's folder.
-        models: how many configurations; None for what the sweep file says. So for the next three.
+        models: how many configurations; None for what the sweep file says. So for the others.
         seeds: fresh seeds for each of them.
         epochs: of each training; 0 for as many as in the sweep.
-        samples: at most so many samples of the chosen model.
+        samples: pieces of each sort.
+        sweeps: other sweeps whose trials are candidates too, beside those that the sweep file names.
+        racing: trainings that may be added where the choice is not decided.
+        wall_time_s: trainings may take so long before racing ends.
+        whole: whether to train the chosen configuration on train and valid, to be shipped.
+        ensemble: of what several models are made one.
         command: what the user typed, for the record.
         address: of a Ray cluster; None starts one on this machine, if there is anything to do.
         dashboard: whether to start Ray's dashboard with it.
@@ -54,10 +66,21 @@ def run(
         SweepAborted: the job had to end; the same call goes on with it.
     """
     spec = sweep.read_spec(storage)
-    given = {"models": models, "seeds": seeds, "epochs": epochs, "samples": samples}
-    asked = {name: value for name, value in given.items() if value is not None}
+    given = {
+        "models": models,
+        "seeds": seeds,
+        "epochs": epochs,
+        "samples": samples,
+        "sweeps": (*spec.final.sweeps, *(each for each in sweeps if each not in spec.final.sweeps)),
+        "racing": racing,
+        "wall_time_s": wall_time_s,
+        "whole": whole,
+        "ensemble": ensemble,
+    }
+    asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spec = dataclasses.replace(spec, final=dataclasses.replace(spec.final, **asked))
     prepared = sweep.prepare(spec)
+    sources = sweep.final_sources(prepared)
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {spec.name}` runs it")
@@ -78,6 +101,7 @@ def run(
             storage=storage,
             task=prepared.task,
             space=prepared.space,
+            sources=sources,
             crew=crew,
             command=command,
             on_epoch=on_epoch,

@@ -4,10 +4,14 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from search.final_candidates import Candidate, Key, Source, key_of
 from search.spec import FinalRule, Goal
-from search.state import SweepState, TrialState
+from search.state import SweepState
+
+if TYPE_CHECKING:
+    from results import statistics as library
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,6 +20,7 @@ class Contender:
 
     Attributes:
         trial: whose it is.
+        source: the other sweep that the trial is of; "" for the final job's own.
         in_sweep: the first objective that the trial reached in the sweep.
         scores: the first objective of each final training, at its best epoch.
         sd: standard deviation of `scores`.
@@ -30,6 +35,7 @@ class Contender:
     """
 
     trial: int
+    source: str = ""
     values: Mapping[str, Any]
     in_sweep: float
     scores: tuple[float, ...]
@@ -47,6 +53,11 @@ class Contender:
     def mean(self) -> float:
         """The mean of `scores`."""
         return statistics.fmean(self.scores)
+
+    @property
+    def key(self) -> Key:
+        """Which trial of which sweep."""
+        return Key(self.source, self.trial)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,90 +91,117 @@ class Choice:
         return next(contender for contender in self.contenders if contender.chosen)
 
 
-def choose(
-    state: SweepState,
-    trials: Sequence[TrialState],
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    split: str,
-    rule: FinalRule,
-    costs: Sequence[tuple[str, Goal]],
-    as_in_sweep: bool,
-    seed: int,
-) -> Choice | None:
-    """Returns how the configurations compare by their final trainings, and which is taken; None if none was finished.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """How configurations are compared and one is taken.
 
-    Args:
-        state: of the sweep.
-        trials: whose configurations they are, the best of the sweep first.
-        rows: of the table `finals`, those of these trials.
-        split: whose pieces the models were scored on, if they were.
-        rule: how one is chosen.
+    Attributes:
+        split: whose pieces models were scored on, if they were.
+        rule: how one is taken.
         costs: metrics that say what is cheap, with what is cheaper.
         as_in_sweep: whether the trainings had as many epochs as in the sweep, so that its scores compare.
         seed: of all that is drawn.
     """
+
+    split: str
+    rule: FinalRule
+    costs: Sequence[tuple[str, Goal]]
+    as_in_sweep: bool
+    seed: int
+
+
+def compared(
+    state: SweepState, rows: Iterable[Mapping[str, Any]], way: Way
+) -> "tuple[library.Comparison, list[library.Cost]] | None":
+    """Returns how configurations stand by their final trainings, by `Key`, and what they cost; None if none is done.
+
+    Args:
+        state: of the final job's own sweep.
+        rows: of the table `finals`, the configuration that was best in its sweep first.
+        way: see `Way`.
+    """
     from results import statistics as library
 
-    done: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row["state"] == "completed":
-            done.setdefault(row["trial"], []).append(row)
-    trials = [trial for trial in trials if trial.trial in done]
-    if not trials:
+    done = _done(rows)
+    if not done:
         return None
     goal: Goal = "max" if state.goal == "max" else "min"
-    compared = library.compare(
-        [
-            library.Configuration(
-                name=trial.trial,
-                scores=tuple(row[state.objective] for row in done[trial.trial]),
-                pieces=tuple(state.piece_scores(row["final"], split) for row in done[trial.trial]),
-            )
-            for trial in trials
-        ],
-        goal=goal,
-        seed=seed,
-    )
-    spent = {trial.trial: _costs(done[trial.trial], [name for name, _ in costs]) for trial in trials}
-    winner = library.choose(
-        compared,
-        rule=rule,
-        costs=[
-            library.Cost(name=name, goal=goal, values={t: known[name] for t, known in spent.items() if name in known})
-            for name, goal in costs
-        ],
-    )
-    promised = {trial.trial: _or_nan(state.best_value(trial.trial)) for trial in trials}
-    expected = _without_luck(state, compared.seed_sd) if as_in_sweep else {}
-    values = {trial.trial: trial.values for trial in trials}
+    configurations = [
+        library.Configuration(
+            name=key,
+            scores=tuple(row[state.objective] for row in each),
+            pieces=tuple(state.piece_scores(row["final"], way.split) for row in each),
+        )
+        for key, each in done.items()
+    ]
+    spent = {key: _costs(each, [name for name, _ in way.costs]) for key, each in done.items()}
+    return library.compare(configurations, goal=goal, seed=way.seed), [
+        library.Cost(name=name, goal=goal, values={key: known[name] for key, known in spent.items() if name in known})
+        for name, goal in way.costs
+    ]
+
+
+def choose(
+    state: SweepState,
+    chosen: Sequence[Candidate],
+    rows: Sequence[Mapping[str, Any]],
+    way: Way,
+    *,
+    sources: Sequence[Source],
+) -> Choice | None:
+    """Returns how the configurations compare by their final trainings, and which is taken; None if none was finished.
+
+    Args:
+        state: of the final job's own sweep.
+        chosen: whose configurations they are.
+        rows: of the table `finals`, those of these trials.
+        way: see `Way`.
+        sources: the sweeps that they are of.
+    """
+    from results import statistics as library
+
+    found = compared(state, rows, way)
+    if found is None:
+        return None
+    standing, costs = found
+    winner = library.choose(standing, rule=way.rule, costs=costs)
+    done, of = _done(rows), {candidate.key: candidate for candidate in chosen}
+    expected = _without_luck(sources, standing.seed_sd) if way.as_in_sweep else {}
     contenders = tuple(
         Contender(
-            trial=number,
-            values=dict(values[number]),
-            in_sweep=promised[number],
-            scores=tuple(row[state.objective] for row in done[number]),
-            **{name: getattr(standing, name) for name in _TOLD},
-            expected=expected.get(number),
-            costs=spent[number],
-            chosen=number == winner,
+            trial=key.trial,
+            source=key.source,
+            values=dict(of[key].values),
+            in_sweep=of[key].in_sweep,
+            scores=tuple(row[state.objective] for row in done[key]),
+            **{name: getattr(each, name) for name in _TOLD},
+            expected=expected.get(key),
+            costs={cost.name: cost.values[key] for cost in costs if key in cost.values},
+            chosen=key == winner,
         )
-        for number, standing in ((int(str(standing.name)), standing) for standing in compared.standings)
+        for key, each in ((cast("Key", each.name), each) for each in standing.standings)
     )
     # What a trial that was cut short has reached is no promise of what all its epochs would give.
-    whole = {trial.trial for trial in trials if as_in_sweep and trial.state == "completed"}
-    fair = [contender for contender in contenders if contender.trial in whole]
+    fair = [each for each in contenders if way.as_in_sweep and of[each.key].state == "completed"]
     told = [contender.expected for contender in fair if contender.expected is not None]
     return Choice(
         contenders=contenders,
-        rule=rule,
-        over=compared.over,
-        num_pieces=compared.num_pieces,
-        seed_sd=compared.seed_sd,
+        rule=way.rule,
+        over=standing.over,
+        num_pieces=standing.num_pieces,
+        seed_sd=standing.seed_sd,
         promised=statistics.fmean(contender.in_sweep for contender in fair) if fair else None,
         expected=statistics.fmean(told) if told else None,
         found=statistics.fmean(contender.mean for contender in fair) if fair else None,
     )
+
+
+def _done(rows: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, Any]]]:
+    done: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["state"] == "completed":
+            done.setdefault(key_of(row), []).append(row)
+    return done
 
 
 _TOLD = ("sd", "interval", "difference", "difference_interval", "chance_best", "tied")
@@ -174,13 +212,17 @@ def _costs(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str,
     return {name: value for name, value in means.items() if math.isfinite(value)}
 
 
-def _without_luck(state: SweepState, seed_sd: float | None) -> dict[int, float]:
+def _without_luck(sources: Sequence[Source], seed_sd: float | None) -> dict[Key, float]:
     """Trial -> its shrunken score, of those that ran to their end: the others' scores are of fewer epochs."""
     from results.statistics import shrunken
 
-    found = [trial.trial for trial in state.ranked() if trial.state == "completed"]
-    values = [_or_nan(state.best_value(trial)) for trial in found]
-    return dict(zip(found, shrunken(values, seed_sd) or [], strict=False))
+    told: dict[Key, float] = {}
+    for source in sources:
+        found = [trial.trial for trial in source.state.ranked() if trial.state == "completed"]
+        values = [_or_nan(source.state.best_value(trial)) for trial in found]
+        keys = [Key(source.name, trial) for trial in found]
+        told |= dict(zip(keys, shrunken(values, seed_sd) or [], strict=False))
+    return told
 
 
 def _or_nan(value: float | None) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.final_choice import Choice, Contender
+from search.final_ensemble import Ensemble
 
 _WORDS = {
     "tied_cheapest": "the cheapest of those that are tied with the best",
@@ -21,11 +22,14 @@ class FinalSummary:
         objective: the metric that models were chosen by, on the validation split.
         goal: min or max.
         choice: how the configurations that were trained anew compare, and which was taken.
+        kind: of the model that was taken, `single` or `ensemble`.
+        ensemble: how an ensemble compares with the single model; None if there is none.
         final: number of the training whose model was taken.
-        seed: of that training.
+        seed: of that training; None for an ensemble.
         failed: final trainings that failed.
         data: name of the data.
         scores: of the chosen model on the test split.
+        whole_scores: of the model that is shipped in its place, trained on train and valid; empty if there is none.
         units: of the scores.
         floors: scores of models that need no training, by their names.
         openings: how often the test split has been opened in this sweep.
@@ -40,11 +44,14 @@ class FinalSummary:
     objective: str
     goal: str
     choice: Choice
+    kind: str
+    ensemble: Ensemble | None
     final: int
-    seed: int
+    seed: int | None
     failed: int
     data: str
     scores: Mapping[str, float]
+    whole_scores: Mapping[str, float]
     units: Mapping[str, str]
     floors: Mapping[str, Mapping[str, float]]
     openings: int
@@ -65,7 +72,8 @@ class FinalSummary:
 
     def text(self) -> str:
         """Returns it as lines for a person."""
-        parts = [*self._winner(), *self._table(), *self._sureness(), *self._curse(), *self._failures()]
+        parts = [*self._winner(), *self._table(), *self._sureness(), *self._curse()]
+        parts += [*self._as_one(), *self._failures()]
         return "\n".join(
             [*parts, *self._scores(), "", *self._places(), "", "Next:", *(f"  {s}" for s in self.next_steps)]
         )
@@ -74,19 +82,19 @@ class FinalSummary:
         won, count = self.choice.winner, len(self.choice.winner.scores)
         of = f"the mean of {count} trainings" if count > 1 else "one training with a fresh seed"
         yield (
-            f"Trial {won.trial} of sweep {self.sweep} won: {self.objective} {won.mean:.4f} ({of}; in the sweep "
-            f"{won.in_sweep:.4f})."
+            f"Trial {won.trial} of sweep {won.source or self.sweep} won: {self.objective} {won.mean:.4f} ({of}; in the "
+            f"sweep {won.in_sweep:.4f})."
         )
         best = self.contenders[0]
-        if best.trial != won.trial:
+        if best.key != won.key:
             yield (
-                f"Trial {best.trial} has the best mean, {best.mean:.4f}; the rule {self.choice.rule} takes "
+                f"Trial {best.key} has the best mean, {best.mean:.4f}; the rule {self.choice.rule} takes "
                 f"{_WORDS[self.choice.rule]}{_told_costs(won, best)}."
             )
         elif len(self.contenders) > 1:
             second = self.contenders[1]
             yield (
-                f"That is {abs(second.mean - best.mean):.4f} better than trial {second.trial} ({second.mean:.4f}), the "
+                f"That is {abs(second.mean - best.mean):.4f} better than trial {second.key} ({second.mean:.4f}), the "
                 f"next of {len(self.contenders)} configurations that were trained anew."
             )
 
@@ -110,7 +118,7 @@ class FinalSummary:
             behind += f" ({low:.4f} to {high:.4f})"
         return [
             "*" if each.chosen else "=" if each.tied else "",
-            str(each.trial),
+            str(each.key),
             f"{each.mean:.4f}",
             "-" if each.interval is None else f"{each.interval[0]:.4f} to {each.interval[1]:.4f}",
             "-" if each.sd is None else f"{each.sd:.4f}",
@@ -121,7 +129,7 @@ class FinalSummary:
 
     def _sureness(self) -> Iterator[str]:
         choice, several = self.choice, len(self.contenders) > 1
-        tied = [str(each.trial) for each in self.contenders if each.tied]
+        tied = [str(each.key) for each in self.contenders if each.tied]
         if choice.over == "nothing" or choice.over == "pieces":
             yield "With one training each, an interval is not possible, for nobody knows what another seed would give."
             if several:
@@ -155,6 +163,27 @@ class FinalSummary:
             line += f" {luck:.4f} worse was to be expected, as the best of many are also the luckiest."
         yield line
 
+    def _as_one(self) -> Iterator[str]:
+        made = self.ensemble
+        if made is None:
+            return
+        count, span = len(made.members), ""
+        if made.interval is not None:
+            low, high = sorted(_behind(-end, self.goal) for end in made.interval)
+            span = f" (95 % over pieces, for these two models: {low:.4f} to {high:.4f})"
+        gain = _behind(made.single - made.score, self.goal)
+        yield (
+            f"{count} models as one: {self.objective} {made.score:.4f} against {made.single:.4f} of the single one, "
+            f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'}{span}; "
+            f"{'it is taken' if made.better else 'the single one is taken'}."
+        )
+        told = [
+            f"{name} {value:.6g} against {made.single_costs[name]:.6g}"
+            for name, value in made.costs.items()
+            if name in made.single_costs
+        ]
+        yield f"Each of the {count} is run for every prediction{': ' if told else ''}{', '.join(told)}."
+
     def _failures(self) -> Iterator[str]:
         if self.failed:
             yield f"{self.failed} final training{'s' * (self.failed > 1)} failed; the table finals says why."
@@ -162,7 +191,8 @@ class FinalSummary:
     def _scores(self) -> list[str]:
         if not self.scores:
             return []
-        lines = ["", f"On the test split{f' of {self.data}' if self.data else ''}:"]
+        which = ", the model trained on train alone" if self.whole_scores else ""
+        lines = ["", f"On the test split{f' of {self.data}' if self.data else ''}{which}:"]
         names = [name for name in self.scores if not name.endswith(("_low", "_high"))]
         width = max(map(len, names))
         for name in names:
@@ -172,6 +202,11 @@ class FinalSummary:
             beside = f"  ({', '.join(floors)})" if floors else ""
             unit = self.units.get(name, "")
             lines.append(f"  {name:<{width}}  {self.scores[name]:.4f} {unit}{span}{beside}".rstrip())
+        if self.whole_scores:
+            lines.append("The bundle holds the same configuration, trained on train and valid. It scores there:")
+            lines += [
+                f"  {name:<{width}}  {self.whole_scores[name]:.4f}" for name in names if name in self.whole_scores
+            ]
         if self.floors:
             lines.append("  In brackets: models that need no training.")
         if self.openings > 1:

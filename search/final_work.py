@@ -1,4 +1,4 @@
-"""The final job's work on models: done in worker processes, where the task and its framework are loaded.
+"""The final job's trainings, as they are done in worker processes, where the task and its framework are loaded.
 
 Each piece of work is a generator that tells how it comes along in plain documents and ends with `{"result": ...}`;
 a crew (`search.crews`) runs them.
@@ -7,7 +7,6 @@ a crew (`search.crews`) runs them.
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import shutil
 import tempfile
@@ -62,6 +61,8 @@ class Training:
         epochs: how many it has.
         objective: the metric whose best epoch counts.
         minimize: whether less of it is better.
+        until: the epoch after which it ends; None for the end of its schedule.
+        whole: whether it is trained on all data but test, by the task's `start_whole`.
     """
 
     final: int
@@ -70,10 +71,16 @@ class Training:
     epochs: int
     objective: str
     minimize: bool
+    until: int | None = None
+    whole: bool = False
 
 
 class FinalWorker(Worker):
     """A worker whose finished run can be exported."""
+
+    def take(self, task: Any) -> None:
+        """Takes a task that is made already."""
+        self._task = task
 
     @property
     def run(self) -> Any:
@@ -111,23 +118,25 @@ def train(place: Place, training: Training) -> Iterator[Message]:
     )
     history: list[Mapping[str, Any]] = []
     try:
+        if training.whole:
+            worker.take(_Whole(place.made()))
         worker.begin(_attempt(place, training))
         while True:
             progress = worker.step()
             for row in progress.epochs:
                 history.append(row)
                 yield {"epoch": row["epoch"], "metrics": dict(row["metrics"])}
-            if progress.outcome == "completed":
+            if progress.outcome == "completed" or (training.until is not None and len(history) >= training.until):
                 break
             if progress.outcome is not None:
                 raise TrialFailed(progress.reason, reason_kind=progress.reason_kind, detail=progress.detail)
             if sweep.exists(STOP_FILE):
                 raise TrialFailed("the final job was stopped", reason_kind="user")
-        with _scratch() as folder:
+        with scratch() as folder:
             worker.export(folder)
             model = model_folder(training.final)
-            files = _upload(folder, sweep, model)
-            _list(sweep, model, files)
+            files = upload(folder, sweep, model)
+            list_files(sweep, model, files)
         train_s = sum(row["duration_s"] for row in history)
         yield {
             "result": {"history": [dict(row) for row in history], "train_s": train_s, "model": model if files else ""}
@@ -137,69 +146,18 @@ def train(place: Place, training: Training) -> Iterator[Message]:
         let_go_of_models()  # Ray may give this process another training
 
 
-def measure(place: Place, *, model: str, split: str) -> Iterator[Message]:
-    """Scores a model on each piece of a split.
+class _Whole:
+    """A task that begins its trainings with all data but test."""
 
-    Yields:
-        The result: `pieces`, piece -> (value, weight).
+    def __init__(self, task: Any):
+        self._task = task
 
-    Raises:
-        TrialFailed: the task returns something else.
-    """
-    sweep, task = Storage(place.storage), place.made()
-    with _scratch() as folder:
-        _download(sweep, model, folder)
-        yield {"result": {"pieces": _pieces(task, folder, split)}}
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
 
-
-def _pieces(task: Any, folder: Path, split: str) -> dict[str, tuple[float, float]]:
-    told = task.score_pieces(folder, split)
-    try:
-        return {str(piece): (float(value), float(weight)) for piece, (value, weight) in dict(told).items()}
-    except (TypeError, ValueError) as error:
-        raise TrialFailed(
-            f"score_pieces returned no mapping of pieces to (value, weight): {error}", reason_kind="no_metric"
-        ) from error
-
-
-def finish(
-    place: Place, *, model: str, split: str, stored: Mapping[str, float], out: str, num_samples: int
-) -> Iterator[Message]:
-    """Scores a model on a split, and lets it make samples.
-
-    Args:
-        place: of the sweep.
-        model: its folder below the sweep's; what the task writes there while scoring is kept.
-        split: what to score it on; "" not to, because `stored` has the scores.
-        stored: scores that are known already.
-        out: where samples go, below the sweep's folder.
-        num_samples: at most so many.
-
-    Yields:
-        `{"scored": split, "scores": ..., "pieces": ...}`, then the result: `scores`; `floors`, model -> scores (empty
-        if the task has none); `samples`, each with `name`, `path` below the sweep's folder, and `measures`; `files`,
-        all that was written below `out`, with SHA-256.
-    """
-    sweep, task = Storage(place.storage), place.made()
-    with _scratch() as folder, _scratch() as made:
-        _download(sweep, model, folder)
-        scores, pieces = dict(stored), {}
-        if split:
-            known = files_of(sweep, model)
-            scores = {name: float(value) for name, value in task.score(folder, split).items()}
-            if hasattr(task, "score_pieces"):
-                pieces = _pieces(task, folder, split)
-            added = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - known.keys()
-            _list(sweep, model, known | _upload(folder, sweep, model, added))
-        yield {"scored": split, "scores": scores, "pieces": pieces}
-        floors = task.floors("test") if hasattr(task, "floors") else {}
-        samples, files = [], {}
-        if num_samples and hasattr(task, "samples"):
-            for name, path, measures in itertools.islice(task.samples(folder, made), num_samples):
-                where = Path(made, path).relative_to(made)
-                samples.append({"name": name, "path": f"{out}/{where.as_posix()}", "measures": dict(measures)})
-            files = _upload(made, sweep, out)
-        yield {"result": {"scores": scores, "floors": floors, "samples": samples, "files": files}}
+    def start(self, values: Mapping[str, Any], *, epochs: int, seed: int) -> Any:
+        """Begins a training on all data but test."""
+        return self._task.start_whole(values, epochs=epochs, seed=seed)
 
 
 def _attempt(place: Place, training: Training) -> Attempt:
@@ -210,7 +168,7 @@ def _attempt(place: Place, training: Training) -> Attempt:
         values=training.values,
         seed=training.seed,
         epochs=training.epochs,
-        milestones=(),
+        milestones=() if training.until is None else (training.until,),
         known_epoch=0,
         objective=training.objective,
         minimize=training.minimize,
@@ -224,7 +182,8 @@ def _attempt(place: Place, training: Training) -> Attempt:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """A local folder for the length of a `with`."""
     folder = Path(tempfile.mkdtemp(prefix="search-final-"))
     try:
         yield folder
@@ -237,12 +196,12 @@ def files_of(sweep: Storage, model: str) -> dict[str, str]:
     return dict(json.loads(sweep.read(f"{model}.json")))
 
 
-def _list(sweep: Storage, model: str, files: Mapping[str, str]) -> None:
+def list_files(sweep: Storage, model: str, files: Mapping[str, str]) -> None:
     """Writes the list that `files_of` reads; a model without it was never finished."""
     sweep.write(f"{model}.json", json.dumps(files, indent=1).encode())
 
 
-def _upload(folder: Path, sweep: Storage, to: str, names: Iterable[str] | None = None) -> dict[str, str]:
+def upload(folder: Path, sweep: Storage, to: str, names: Iterable[str] | None = None) -> dict[str, str]:
     """Copies the files of a local folder (or those named) and returns them with their SHA-256."""
     if names is None:
         names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -254,7 +213,8 @@ def _upload(folder: Path, sweep: Storage, to: str, names: Iterable[str] | None =
     return files
 
 
-def _download(sweep: Storage, model: str, to: Path) -> None:
+def download(sweep: Storage, model: str, to: Path) -> None:
+    """Copies the files of a finished model to a local folder."""
     for name in files_of(sweep, model):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         sweep.download(f"{model}/{name}", to / name)

@@ -6,6 +6,7 @@ file, how it is read, what it means and whether it may be changed later: `docs/s
 """
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -35,6 +36,8 @@ Backend = Literal["tensorflow", "jax"]
 SearcherKind = Literal["tpe", "random", "qmc", "cmaes", "nsga2"]
 SchedulerKind = Literal["asha", "asha_promotion", "hyperband", "median", "none"]
 
+NotifyEvent = Literal["finished", "failed", "budget", "stopped"]
+EnsembleKind = Literal["none", "seeds", "tied"]
 FinalRule = Literal["tied_cheapest", "one_standard_error", "best_mean"]
 """Rules of `results.statistics`, which is not imported for their names: it would bring numpy to every `--help`."""
 
@@ -89,12 +92,42 @@ def _task(value: object) -> str:
     return path
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"got {shown(value)}, expected true or false")
+    return value
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(text(value))) if isinstance(value, str) else list_of(text, "texts")(value)
+    except ValueError as error:
+        if "quotation" in str(error) or "escaped" in str(error):
+            raise ValueError(f"got {shown(value)}: {error}") from None
+        raise
+    if any("\0" in word for word in words):
+        raise ValueError(f"got {shown(value)}, expected texts without a zero byte")
+    return words
+
+
+def _events(value: Any) -> tuple[str, ...]:
+    events = list_of(one_of(NotifyEvent).read, "names of events")(value)
+    if not events:
+        raise ValueError("got an empty list, expected at least one event; leave command out to be told of none")
+    return tuple(dict.fromkeys(events))
+
+
+COMMAND = Kind(name="a text as a shell would split it, or a list of texts", read=_command, write=list)
+EVENTS = Kind(
+    name="a list of " + ", ".join(f'"{event}"' for event in get_args(NotifyEvent)), read=_events, write=list
+)
 OBJECTIVES = Kind(
     name='a list of texts such as "val_loss min"', read=_objectives, write=lambda value: [str(item) for item in value]
 )
 COSTS = Kind(
     name='a list of texts such as "notes_per_s max"', read=_costs, write=lambda value: [str(item) for item in value]
 )
+FLAG = Kind(name="true or false", read=_flag)
 TASK = Kind(name="`module:Class` or `path/to/file.py:Class`", read=_task)
 
 
@@ -202,7 +235,61 @@ class FinalSettings(_Checked):
         "metrics with `min` or `max` that say what is cheap, the first counts most; empty: as the task says",
         change=When.RESUME,
     )
-    samples: int = key("samples", whole(0), 3, "samples that the chosen model makes", change=When.RESUME)
+    samples: int = key(
+        "samples",
+        whole(0),
+        1,
+        "pieces of each sort that the chosen model, and those tied with it, make; 0: none",
+        change=When.RESUME,
+    )
+    sweeps: tuple[str, ...] = key(
+        "sweeps",
+        TEXTS,
+        (),
+        "other sweeps of the same task and data, by name or folder, whose trials are candidates too",
+        change=When.RESUME,
+    )
+    racing: int = key(
+        "racing",
+        whole(0),
+        0,
+        "so many more trainings at most, with fresh seeds for those between which it is not decided",
+        change=When.RESUME,
+    )
+    wall_time_s: float | None = key(
+        "wall_time", TIME, None, "budget of racing: none is begun once trainings have taken so long", change=When.RESUME
+    )
+    whole: bool = key(
+        "whole",
+        FLAG,
+        False,
+        "whether the chosen configuration is trained once more, on train and valid, to be shipped",
+        change=When.RESUME,
+    )
+    ensemble: EnsembleKind = key(
+        "ensemble",
+        one_of(EnsembleKind),
+        "none",
+        "of what several models are made one, shipped if it is better: all seeds of the chosen configuration, "
+        "or the best model of each that is tied with the best",
+        change=When.RESUME,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotifySettings(_Checked):
+    """`[notify]`: a command that is told, as JSON on its stdin, how the sweep has ended."""
+
+    command: tuple[str, ...] = key(
+        "command",
+        COMMAND,
+        (),
+        "a program with its arguments, run without a shell; one with `/` in it is seen from the sweep file; "
+        "empty: nobody is told",
+        change=When.RESUME,
+    )
+    on: tuple[NotifyEvent, ...] = key("on", EVENTS, get_args(NotifyEvent), "what it is told of", change=When.RESUME)
+    timeout_s: float = key("timeout", TIME, 30.0, "if it takes longer, it is ended", change=When.RESUME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +345,7 @@ class SweepSpec(_Checked):
     space: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     points: tuple[Point, ...] = ()
     final: FinalSettings = dataclasses.field(default_factory=FinalSettings)
+    notify: NotifySettings = dataclasses.field(default_factory=NotifySettings)
     folder: str = ""
 
     def __post_init__(self):
@@ -276,6 +364,7 @@ TABLES: Mapping[str, type] = {
     "resources": ResourceSettings,
     "checkpoints": CheckpointSettings,
     "final": FinalSettings,
+    "notify": NotifySettings,
 }
 """Tables of the sweep file whose keys are declared -> their dataclass; each is also the name of the field it fills."""
 FREE_TABLES = ("task", "space", "points")
@@ -316,6 +405,12 @@ def conflicts(spec: Any) -> Iterator[tuple[frozenset[str], str]]:
         yield (
             frozenset({"searcher", "objectives"}),
             f'[searcher] kind: "cmaes" follows one objective, got {len(spec.objectives)}; use "nsga2" or "tpe"',
+        )
+    if spec.final.whole and spec.final.ensemble != "none":
+        yield (
+            frozenset({"final"}),
+            f'[final] whole: got true together with ensemble = "{spec.final.ensemble}", expected one of them; whether '
+            "an ensemble is better is seen on valid, which models that are trained on it cannot tell",
         )
     if spec.scheduler.first_rung > spec.epochs:
         yield (

@@ -29,6 +29,7 @@ from search.conductor import Conductor, FirstPoint
 from search.crews import Connecting, Crew
 from search.errors import SpaceError, SpecError, SweepError, TaskError, did_you_mean
 from search.fields import is_number
+from search.final_candidates import Source, other_sources
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.lock import Lock
@@ -39,7 +40,7 @@ from search.searcher import Searcher
 from search.space import Space
 from search.spec import Point, SweepSpec
 from search.state import SweepState
-from search.task import asked, costs, declared, goals, load_task
+from search.task import asked, check_final, costs, declared, goals, load_task
 from search.trial import STOP_FILE
 
 _log = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ def prepare(spec: SweepSpec) -> Prepared:
         objectives=goals(spec.task, metrics, spec.objectives),
     )
     costs(spec.task, task, metrics, spec.final.costs)
+    if spec.final.models:
+        check_final(spec, task)
     for uri in spec.warm_start:
         _teacher(uri, schema)
     return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
@@ -272,6 +275,20 @@ def request_stop(storage: Storage) -> None:
     storage.write(STOP_FILE, json.dumps({"time": time.time()}).encode())
 
 
+def final_sources(prepared: Prepared) -> list[Source]:
+    """Returns the other sweeps whose trials the final job takes into account.
+
+    Raises:
+        SweepError: one cannot be ranked together with this sweep.
+    """
+
+    def located(where: str) -> tuple[Storage, SweepSpec]:
+        storage = find(where)
+        return storage, read_spec(storage)
+
+    return other_sources(prepared.spec, prepared.task, prepared.schema.objectives[0], located)
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -416,8 +433,11 @@ def run(
     """
     prepared = prepare(spec)
     _check_begun(prepared, go_on=go_on or extend, extend=extend)
-    with session(prepared, command=command) as taken:
+    if final and prepared.spec.final.models:
+        final_sources(prepared)  # what cannot be ranked together is told before anything is trained
+    with notifying(spec) as notifier, session(prepared, command=command) as taken:
         conductor = taken.conductor
+        notifier.state, notifier.storage = conductor.state, taken.storage
         if extend:
             conductor.extend()
         summary = None
@@ -429,11 +449,14 @@ def run(
                     if url:
                         watcher.note(f"dashboard: http://{url}")
                     _run_trials(taken, watcher)
+                if not conductor.stopping and (spent := conductor.budget.spent()):
+                    notifier.tell("budget", spent)
             conductor.close()
             why = _why_unfinished(conductor)
             Retention(taken.storage, spec.checkpoints).apply(conductor.state)
             if final and spec.final.models and not conductor.stopping and conductor.state.ranked():
                 summary = run_final(taken, crew, command=command, **(tell_final or {}))
+    notifier.ended(is_finished=not conductor.stopping, why=why, final=summary)
     return Ending(finished=not conductor.stopping, why=why, state=conductor.state, storage=taken.storage, final=summary)
 
 
@@ -476,6 +499,7 @@ def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> Final
         storage=taken.storage,
         task=taken.prepared.task,
         space=taken.prepared.space,
+        sources=final_sources(taken.prepared),
         crew=crew,
         command=command,
         environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},

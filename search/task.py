@@ -28,7 +28,7 @@ from results.errors import SchemaError
 from results.schema import TABLES, Goal, Measure
 from search.errors import SearchError, TaskError, did_you_mean
 from search.native_output import printed_aside
-from search.spec import Objective
+from search.spec import Objective, SweepSpec
 
 
 @runtime_checkable
@@ -68,7 +68,21 @@ class Task(Protocol):
       split; the mean of the values by weight is the first objective. With it, models are compared piece by piece;
     - `costs`: a list such as `["notes_per_s max", "num_parameters min"]`, metrics that tell which of two models is
       cheaper to run, the one that counts most first; those that are not measured are left out;
-    - `samples(folder, out) -> Iterable[(name, path, measures)]`: what the model makes, written below `out`.
+    - `samples(folder, out, *, count, split) -> Iterable[(name, path, measures, about)]`: what the model makes, written
+      below `out`: `count` pieces of each sort, those that begin with a given piece with pieces of `split`. Names are
+      unique. `about` is a mapping with `kind` (`free`, made from nothing; `continued`, goes on from a given beginning;
+      `harmony`, completes a given part; `original`, a piece that was not made, for comparison) and `origin`, the id of
+      the piece that it begins with, completes or is, "" for none;
+    - `sample_references() -> Mapping[name, Mapping[measure, value]]`: the measures of other things than the model's,
+      such as what people made;
+    - `sample_limits: Mapping[measure, (low, high, text)]`: a sample whose measure is below `low` or above `high` (None
+      for no end) is marked with the text;
+    - `combine(folders, out)`: writes one model whose probabilities are the mean of those of several exported models
+      into the folder `out`; all that is done with an exported model can be done with it. Needs `score_pieces`;
+    - `costs_of(folder) -> Mapping[metric, value]`: metrics of an exported model that say how cheap it is, for models
+      that were not trained as one;
+    - `start_whole(values, *, epochs, seed) -> TaskRun`: like `start`, on all data but test; `export` of such a run
+      writes its last epoch. What its metrics say of data that it was trained on is used by nobody.
 
     Attributes:
         metrics: what an epoch returns, name -> `(unit, meaning, goal)`, `(unit, meaning)`, a `Measure`, or the unit.
@@ -234,6 +248,26 @@ def costs(
         if name in metrics:
             found.append((name, goal))
     return tuple(found)
+
+
+def check_final(spec: SweepSpec, task: Any) -> None:
+    """Checks that a task can do what `[final]` asks for.
+
+    Raises:
+        TaskError: it lacks a method for it.
+    """
+    needed = {"export(run, folder)": "export"} if spec.final.whole or spec.final.ensemble != "none" else {}
+    if spec.final.whole:
+        needed["start_whole(values, *, epochs, seed)"] = "start_whole"
+    if spec.final.ensemble != "none":
+        needed |= {"combine(folders, out)": "combine", "score_pieces(folder, split)": "score_pieces"}
+    asked = "whole = true" if spec.final.whole else f'ensemble = "{spec.final.ensemble}"'
+    missing = [call for call, name in needed.items() if not callable(getattr(task, name, None))]
+    if missing:
+        raise TaskError(
+            f"[final] {asked}: task {spec.task!r} has no method {' and no '.join(missing)}; docs/own_task.md says what "
+            "it does, and without this line of [final] it is not needed"
+        )
 
 
 def _taken(group: Group) -> set[str]:

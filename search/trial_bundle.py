@@ -4,7 +4,6 @@ Its scores are those of the validation split. The test split stays closed: only 
 """
 
 import contextlib
-import itertools
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ from results.storage import Storage
 from search import bundle, environment, rerun
 from search.checkpoints import Checkpoints, identity
 from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
+from search.final_models import references_of, samples_of
 from search.rerun import OnEpoch, Recorded, blaming
 
 EXPORTS = "exports"
@@ -30,7 +30,7 @@ def make(
     *,
     exports: Sequence[str] = (),
     epochs: int | None = None,
-    samples: int = 3,
+    samples: int = 1,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Writes a bundle for a trial and returns its card.
@@ -40,7 +40,7 @@ def make(
         out: the bundle's folder; there must be none of that name yet.
         exports: other forms in which the model is wanted, too; see `export`.
         epochs: what the trial's schedule spans; None for what the sweep's trials have.
-        samples: at most so many.
+        samples: pieces of each sort.
         on_epoch: called for each epoch that is trained again.
 
     Raises:
@@ -68,7 +68,8 @@ def make(
                 "floors": task.floors(bundle.VALID) if hasattr(task, "floors") else {},
                 "samples": list(_samples(task, folder, samples)),
             }
-        about = _about(trial, task, metrics=metrics, schedule=schedule, how=how)
+            references = references_of(task) if made["samples"] else {}
+        about = _about(trial, task, metrics=metrics, schedule=schedule, how=how) | {"sample_references": references}
         about["exports"] = export(task, folder, exports)
         card = bundle.card(about, **made)
         bundle.complete(folder, card)
@@ -232,9 +233,7 @@ def _samples(task: Any, folder: Path, count: int) -> Iterator[dict[str, Any]]:
     if count and hasattr(task, "samples"):
         out = folder / "samples"
         out.mkdir()
-        for name, path, measures in itertools.islice(task.samples(folder, out), count):
-            where = Path(out, path).relative_to(out).as_posix()
-            yield {"name": name, "path": f"samples/{where}", "measures": dict(measures)}
+        yield from samples_of(task, folder, out, count=count, split=bundle.VALID, below="samples")
 
 
 def place(folder: Path, out: Path) -> None:

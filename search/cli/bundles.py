@@ -76,7 +76,7 @@ def bundle() -> None:
     "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The bundle; a new folder."
 )
 @export_option
-@click.option("--samples", type=click.IntRange(0), default=3, show_default=True, metavar="N", help="At most so many.")
+@click.option("--samples", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of each sort.")
 @schedule_option
 @json_option
 @pass_terminal

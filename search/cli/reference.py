@@ -48,6 +48,8 @@ def _default(key: Key) -> str:
     if key.default is None:
         return "none"
     written = key.kind.write(key.default)
+    if isinstance(written, bool):
+        return f"`{str(written).lower()}`"
     return f'`"{written}"`' if isinstance(written, str) else f"`{written}`"
 
 

@@ -64,10 +64,15 @@ class Watched:
     def references(self, split):
         return {"known": {f"{split}_loss": 5.0}}
 
-    def samples(self, folder, out):
-        for name in ("cold", "hot"):
+    sample_limits = {"size": (3.5, None, "too short")}  # noqa: RUF012
+
+    def samples(self, folder, out, *, count, split):
+        for name in ("cold", "hot")[: 2 * count]:
             (out / f"{name}.txt").write_text(name)
-            yield name, out / f"{name}.txt", {"size": float(len(name))}
+            yield name, out / f"{name}.txt", {"size": float(len(name))}, {"kind": "continued", "origin": f"{split}/1"}
+
+    def sample_references(self):
+        return {"people": {"size": 5.0}}
 
     def convert(self, folder, form, out):
         (out / "model.txt").write_text((folder / "model.json").read_text())

@@ -18,13 +18,13 @@ TASKS = Path(__file__).parent / "final_task.py"
 class Sweep:
     """A finished sweep in a folder, and its final job as a new process would run it."""
 
-    def __init__(self, folder, trials, *, task="Numbers", **options):
-        self.storage, self.log = Storage(folder / "sweep"), folder / "log"
-        self.log.mkdir()
+    def __init__(self, folder, trials, *, task="Numbers", name="toy", **options):
+        self.storage, self.log, self.name = Storage(folder / name), folder / "log", name
+        self.log.mkdir(parents=True, exist_ok=True)
         self.task, self.options = f"{TASKS}:{task}", {"log": str(self.log), **options}
         made = load_task(self.task, self.options)
         self.schema = SweepSchema(
-            sweep="toy",
+            sweep=name,
             parameters={"rate": Parameter("float")},
             metrics=declared(self.task, made),
             scores=declared(self.task, made, "scores"),
@@ -32,7 +32,8 @@ class Sweep:
             objectives=(("loss", "min"),),
         )
         writer = Writer(self.storage, self.schema, session=1, next_seq=0)
-        writer.append("sessions", {"session": 1})
+        data = dict(zip(("data", "data_fingerprint"), made.data() if hasattr(made, "data") else ("", ""), strict=True))
+        writer.append("sessions", {"session": 1, **data})
         for number, (rate, state, loss) in enumerate(trials):
             config = {"config.rate": rate}
             writer.append("proposals", {"trial": number, "origin": "searcher", "seed": 7, "bracket": 0, **config})
@@ -44,10 +45,10 @@ class Sweep:
     def state(self):
         return SweepState(self.schema).replay(Ledger(self.storage).events())
 
-    def job(self, *, crew=None, options=None, say=None, **final: Any):
+    def spec(self, *, options=None, **final: Any):
         settings: dict[str, Any] = {"models": 2, "seeds": 2} | final
-        spec = SweepSpec(
-            name="toy",
+        return SweepSpec(
+            name=self.name,
             task=self.task,
             objectives=(Objective(metric="loss", goal="min"),),
             trials=4,
@@ -57,6 +58,9 @@ class Sweep:
             checkpoints=CheckpointSettings(every_s=1e-6),
             final=FinalSettings(**settings),
         )
+
+    def job(self, *, crew=None, options=None, say=None, sources=(), **final: Any):
+        spec = self.spec(options=options, **final)
         ledger = Ledger(self.storage)
         session, seq = ledger.last_session + 1, ledger.last_seq + 1
         writer = Writer(self.storage, self.schema, session=session, next_seq=seq)
@@ -67,6 +71,7 @@ class Sweep:
             storage=self.storage,
             task=load_task(self.task, spec.options),
             crew=crew or Here(),
+            sources=sources,
             environment={"python": "3.11"},
             say=say or (lambda text: None),
         )
@@ -88,8 +93,11 @@ class Dies(Exception):
 class Mortal:
     """A crew whose driver dies after so many messages."""
 
-    def __init__(self, messages):
-        self.left = messages
+    def __init__(self, messages, width=1):
+        self.left, self._width = messages, width
+
+    def width(self):
+        return self._width
 
     def run(self, work, arguments):
         for number, message in Here().run(work, arguments):

@@ -12,14 +12,15 @@ class Numbers:
     measures = {"size": ("", "of the sample")}  # noqa: RUF012
     how_to_load = "json.load(open('model.json'))"
 
-    def __init__(self, *, log, fails="", fingerprint="f" * 64):
-        self.log, self.fails, self.fingerprint = Path(log), fails, fingerprint
+    def __init__(self, *, log, fails="", data="numbers", fingerprint="f" * 64, gain=0.1, noise=0.02):
+        self.log, self.fails, self.named, self.fingerprint = Path(log), fails, data, fingerprint
+        self.gain, self.noise = gain, noise
 
     def space(self, hp):
         hp.Float("rate", 0.0, 1.0)
 
     def data(self):
-        return "numbers", self.fingerprint
+        return self.named, self.fingerprint
 
     def start(self, values, *, epochs, seed):
         return Run(self, values["rate"], epochs, seed)
@@ -40,11 +41,24 @@ class Numbers:
     def floors(self, split):
         return {"guess": {"test_loss": 9.0}}
 
-    def samples(self, folder, out):
-        for name in ("cold", "hot", "hotter"):
-            self.mark("sample")
-            (out / f"{name}.txt").write_text(name)
-            yield name, out / f"{name}.txt", {"size": float(len(name))}
+    sample_limits = {"size": (None, 3.5, "too long")}  # noqa: RUF012
+
+    def samples(self, folder, out, *, count, split):
+        model = json.loads((folder / "model.json").read_text())
+        for number in range(count):
+            for name, origin in (("cold", ""), ("hot", f"{split}/{number}")):
+                called = name if not number else f"{name}-{number + 1}"
+                self.mark(f"sample {split}")
+                (out / f"{called}.txt").write_text(f"{called} {model}")
+                about = {"kind": "continued" if origin else "free", "origin": origin}
+                yield called, out / f"{called}.txt", {"size": float(len(called))}, about
+
+    def sample_references(self):
+        return {"people": {"size": 3.0}}
+
+    def start_whole(self, values, *, epochs, seed):
+        self.mark("whole")
+        return self.start(values, epochs=epochs, seed=seed)
 
     def next_steps(self, folder):
         return [f"look at {folder}"]
@@ -70,6 +84,18 @@ class Pieces(Numbers):
         loss = json.loads((folder / "loss.json").read_text())
         return {f"{split} {i}": (loss + (i - 4.5) / 100, 4) for i in range(10)}
 
+    def combine(self, folders, out):
+        """The mean of their rates; their losses' mean, and better by `gain`."""
+        self.mark("combine")
+        models = [json.loads((folder / "model.json").read_text()) for folder in folders]
+        losses = [json.loads((folder / "loss.json").read_text()) for folder in folders]
+        rate, loss = (sum(values) / len(models) for values in ([m["rate"] for m in models], losses))
+        (out / "model.json").write_text(json.dumps({"rate": rate, "seed": None, "done": len(models)}))
+        (out / "loss.json").write_text(json.dumps(loss - self.gain))
+
+    def costs_of(self, folder):
+        return {"speed": 50.0 / json.loads((folder / "model.json").read_text())["done"]}
+
 
 class Run:
     def __init__(self, task, rate, epochs, seed):
@@ -93,7 +119,7 @@ class NoisyRun(Run):
     last = 0.0
 
     def epoch(self):
-        self.last = super().epoch()["loss"] + random.Random(self.seed).gauss(0, 0.02)
+        self.last = super().epoch()["loss"] + random.Random(self.seed).gauss(0, self.task.noise)
         return {"loss": self.last, "size": 1 / self.rate, "speed": 50.0}
 
 

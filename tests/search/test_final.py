@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import SweepAborted, SweepError
-from search.final_job import candidates
+from search.final_candidates import Source, candidates
 from search.space import Space
 from tests.search.final_sweep import Dies, Mortal, Sweep
 
@@ -26,9 +26,9 @@ def sweep(tmp_path):
 
 def test_the_best_distinct_configurations_are_taken_completed_ones_first(tmp_path):
     rows = [*THREE, (0.9, "stopped", 0.1), (0.8, "failed", 0.01), (0.7, "completed", math.nan)]
-    state = Sweep(tmp_path, rows).state()
-    assert [trial.trial for trial in candidates(state, RATES, 2, least=0.05)] == [2, 1]
-    assert [trial.trial for trial in candidates(state, RATES, 9, least=0.05)] == [2, 1, 0, 4]
+    source = Source("", Sweep(tmp_path, rows).state())
+    assert [each.key.trial for each in candidates([source], RATES, 2, least=0.05)] == [2, 1]
+    assert [each.key.trial for each in candidates([source], RATES, 9, least=0.05)] == [2, 1, 0, 4]
 
 
 def test_a_final_job_trains_anew_chooses_by_the_mean_and_tells_what_came_of_it(sweep):
@@ -67,7 +67,7 @@ def test_the_test_split_is_opened_once_and_for_the_chosen_model_alone(sweep):
 
 
 def test_the_bundle_holds_model_card_samples_and_checksums_that_are_right(sweep):
-    sweep.job(samples=2).run()
+    sweep.job().run()
     folder = Path(sweep.storage.uri) / "bundle"
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     wanted = ["SHA256SUMS", "card.json", "card.md", "model.json", "samples/cold.txt", "samples/hot.txt"]
@@ -79,11 +79,21 @@ def test_the_bundle_holds_model_card_samples_and_checksums_that_are_right(sweep)
     assert card["scores"] == {"test_loss": 0.6}
     assert card["environment"] == {"python": "3.11"}
     assert "json.load(open('model.json'))" in (folder / "card.md").read_text()
-    samples = [(row["name"], row["path"], row["size"], row["final"]) for row in sweep.table("samples")]
-    assert samples == [("cold", "bundle/samples/cold.txt", 4.0, 2), ("hot", "bundle/samples/hot.txt", 3.0, 2)]
+    columns = ("name", "kind", "origin", "path", "size", "final")
+    assert [tuple(row[name] for name in columns) for row in sweep.table("samples")] == [
+        ("cold", "free", "", "bundle/samples/cold.txt", 4.0, 2),
+        ("hot", "continued", "test/0", "bundle/samples/hot.txt", 3.0, 2),
+    ]
+    assert [(each["name"], each["kind"], each["origin"]) for each in card["samples"]] == [
+        ("cold", "free", ""),
+        ("hot", "continued", "test/0"),
+    ]
+    assert card["sample_references"] == {"people": {"size": 3.0}}
+    assert card["sample_limits"] == {"size": {"low": None, "high": 3.5, "text": "too long"}}
+    assert "`cold` is marked: too long (size 4)" in (folder / "card.md").read_text()
 
 
-@pytest.mark.parametrize("messages", [1, 4, 15, 16])
+@pytest.mark.parametrize("messages", [1, 4, 15, 16, 17, 18])
 def test_a_job_that_died_goes_on_without_doing_anything_twice(tmp_path, messages):
     whole = Sweep(tmp_path, THREE)
     with pytest.raises(Dies):

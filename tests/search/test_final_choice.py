@@ -1,13 +1,13 @@
 """The final job chooses by seeds and pieces, opens the test split for its choice alone, and says how sure it is."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
 from results.ledger import Ledger
 from results.statistics import RULES
 from search.errors import TaskError
-from search.final_choice import choose
+from search.final_choice import Way, choose
 from search.spec import FinalRule, Objective
 from search.task import costs, declared, load_task
 from tests.search.final_sweep import Dies, Mortal, Sweep
@@ -154,9 +154,9 @@ def test_more_epochs_than_in_the_sweep_are_not_held_against_its_promise(sweep):
 
 
 def test_nothing_is_chosen_of_nothing(sweep):
-    state: Any = sweep.state()
-    options: Any = {"split": "valid", "rule": "best_mean", "costs": (), "as_in_sweep": True, "seed": 0}
-    assert choose(state, [], [], **options) is None
+    state = sweep.state()
+    way = Way(split="valid", rule="best_mean", costs=(), as_in_sweep=True, seed=0)
+    assert choose(state, [], [], way, sources=[]) is None
 
 
 def test_costs_are_metrics_of_the_task(tmp_path):
