@@ -18,6 +18,7 @@ from bach import backend
 from bach.backend import Tensor
 from bach.encoding import decode, encode
 from bach.errors import SettingError
+from bach.layers.stepwise import State, initial_states, step
 from bach.notes import MAX_PITCH, MIN_PITCH, NUM_TOKENS, NUM_VOICES, SILENCE, VOICE_RANGES
 from bach.sampling import chances, choose, most_probable, parallel_motion
 
@@ -28,9 +29,6 @@ _CHUNK = 128
 """Notes per call of the compiled loop."""
 _LENGTH_STEP = 1024
 """Sequences are given room in multiples of this many notes, so that few shapes are compiled."""
-
-State = tuple[Any, ...]
-"""What is carried from note to note, nested as the layers nest it."""
 
 OnNotes = Callable[[int, int], None]
 """Called now and then: steps done, steps in all."""
@@ -110,6 +108,7 @@ class Generator:
         steps: int,
         given: np.ndarray | None = None,
         settings: SamplingSettings | None = None,
+        temperatures: Sequence[float] | None = None,
         on_notes: OnNotes | None = None,
     ) -> np.ndarray:
         """Returns one chorale per seed: `[len(seeds), steps, 4]` pitches, int16.
@@ -121,10 +120,12 @@ class Generator:
                 lies beyond `steps` is ignored, what is missing is free. A prompt is given steps at the start, a fixed
                 voice is a given column.
             settings: how notes are chosen.
+            temperatures: one a seed, in place of the settings' one for all.
             on_notes: see `OnNotes`.
 
         Raises:
-            SettingError: no seed, a negative seed, no step, or a given pitch outside `MIN_PITCH..MAX_PITCH`.
+            SettingError: no seed, a negative seed, an impossible temperature or not one a seed, no step, or a given
+                pitch outside `MIN_PITCH..MAX_PITCH`.
         """
         settings = settings or SamplingSettings()
         if not len(seeds) or min(seeds) < 0:
@@ -139,7 +140,7 @@ class Generator:
         uniform[:, :notes] = chances(seeds, notes)
         options = (
             settings.allowed(),
-            np.float32(settings.temperature),
+            _temperatures(settings, temperatures, len(seeds)),
             np.float32(settings.top_p),
             np.int32(settings.max_still_steps * NUM_VOICES or 2**30),
         )
@@ -173,6 +174,15 @@ class Generator:
         return self._loops[key]
 
 
+def _temperatures(settings: SamplingSettings, given: Sequence[float] | None, batch: int) -> np.ndarray:
+    """The temperature of each chorale, `[batch, 1]`."""
+    given = [settings.temperature] * batch if given is None else given
+    if len(given) != batch:
+        raise SettingError(f"temperatures: got {len(given)}, expected one for each of the {batch} chorales")
+    checked = [dataclasses.replace(settings, temperature=temperature).temperature for temperature in given]
+    return np.array(checked, np.float32)[:, None]
+
+
 def _forced(given: np.ndarray | None, batch: int, steps: int) -> np.ndarray:
     """The given pitches as tokens `[batch, 4 * steps]`, `FREE` elsewhere."""
     forced = np.full((batch, steps, NUM_VOICES), FREE, np.int32)
@@ -200,38 +210,13 @@ def _forced(given: np.ndarray | None, batch: int, steps: int) -> np.ndarray:
 
 def _initial_state(layers: Sequence[Any], batch: int, room: int) -> State:
     """What the loop carries before the first note: the layers' states, logits of the first note, still notes so far."""
-    first, *chain = layers
-    states = [first.initial_state(batch, room), *(_layer_state(layer, batch) for layer in chain)]
     low, high = (pitch - MIN_PITCH + 1 for pitch in FIRST_SOPRANO)
     logits = np.full((batch, NUM_TOKENS), -1e9, np.float32)
     logits[:, low : high + 1] = 0.0
     logits[:, SILENCE] = -2e9  # where none of these is within the soprano's range, any note before a rest
     past = ops.full((batch, 2 * NUM_VOICES), FREE, dtype="int32")  # the last eight notes, the latest first
-    return tuple(states), ops.convert_to_tensor(logits), past, ops.zeros((batch,), dtype="int32")
-
-
-def _layer_state(layer: Any, batch: int) -> State:
-    if isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
-        return tuple(layer.cell.get_initial_state(batch))
-    return layer.initial_state(batch) if hasattr(layer, "initial_state") else ()
-
-
-def _layer_step(layer: Any, inputs: Tensor, state: State, t: Tensor) -> tuple[Tensor, State]:
-    """One note through one layer: `[batch, width]` and the layer's state, to the same."""
-    if isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
-        outputs, state = layer.cell(inputs, list(state), training=False)
-        return outputs, tuple(state)
-    if hasattr(layer, "step"):
-        return layer.step(inputs, state, t)
-    if isinstance(layer, keras.layers.Dropout):
-        return inputs, state
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return layer(inputs[:, None], training=False)[:, 0], state
-    if isinstance(layer, keras.layers.Dense | keras.layers.LayerNormalization):
-        return layer(inputs), state
-    raise TypeError(
-        f"no rule for one note through a layer of type {type(layer).__name__}; give it initial_state and step"
-    )
+    states = initial_states(layers, batch, room)
+    return states, ops.convert_to_tensor(logits), past, ops.zeros((batch,), dtype="int32")
 
 
 def _loop(
@@ -267,12 +252,9 @@ def _loop(
         token = ops.where(wanted == FREE, token, wanted)
         still = ops.where(token == before, still + 1, 0)
         past = ops.concatenate([token[:, None], past[:, :-1]], axis=1)
-        x, after = token, []
-        for layer, layer_state in zip(layers, states, strict=True):
-            x, layer_state = _layer_step(layer, x, layer_state, t)
-            after.append(layer_state)
+        after, states = step(layers, token, states, t)
         tokens = ops.slice_update(tokens, (0, i), token[:, None])
-        return t + 1, tuple(after), ops.cast(x, "float32"), past, still, tokens
+        return t + 1, states, ops.cast(after, "float32"), past, still, tokens
 
     last = first + forced.shape[1]
     empty = ops.zeros_like(forced)

@@ -1,7 +1,7 @@
 """Three voices to a given soprano: many attempts in one batch, the best by measure."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -88,10 +88,25 @@ def harmonise(
     given[:, 0] = melody
     chorales = generator.generate(seeds=seeds, steps=len(melody), given=given, settings=settings, on_notes=on_notes)
     tokens = [encode(chorale) for chorale in chorales]
+    nll = [
+        -float(logs[np.arange(len(notes)), notes].mean())
+        for notes, logs in zip(tokens, predictor.log_probabilities(tokens), strict=True)
+    ]
+    return ranked(seeds, chorales, nll, by=by)
+
+
+def ranked(seeds: Sequence[int], chorales: Iterable[Pitches], nll: Sequence[float], *, by: str) -> list[Attempt]:
+    """Returns harmonisations as attempts, the best first; among equals the earlier one.
+
+    Args:
+        seeds: that made them.
+        chorales: `[T, 4]` each.
+        nll: nats per note of each under the model.
+        by: one of `CRITERIA`.
+    """
     attempts = []
-    for seed, pitches, notes, logs in zip(seeds, chorales, tokens, predictor.log_probabilities(tokens), strict=True):
-        nll = -float(logs[np.arange(len(notes)), notes].mean())
+    for seed, pitches, nats in zip(seeds, chorales, nll, strict=True):
         measures = measure(pitches)
-        fault = CRITERIA[by]({name: np.nan_to_num(value) for name, value in measures.items()}, nll)
-        attempts.append(Attempt(seed=seed, pitches=pitches, nll=nll, measures=measures, fault=float(fault)))
+        fault = CRITERIA[by]({name: np.nan_to_num(value) for name, value in measures.items()}, nats)
+        attempts.append(Attempt(seed=seed, pitches=pitches, nll=nats, measures=measures, fault=float(fault)))
     return sorted(attempts, key=lambda attempt: attempt.fault)

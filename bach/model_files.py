@@ -13,7 +13,7 @@ import keras
 
 from bach import layers
 from bach.errors import ModelError, OutputError
-from bach.notes import NUM_TOKENS
+from bach.notes import NUM_TOKENS, SPLITS, Split
 
 MODEL_FILE, RECORD_FILE = "model.keras", "model.json"
 SHIPPED = "shipped"
@@ -87,6 +87,12 @@ def record(path: str | os.PathLike = SHIPPED) -> dict[str, Any]:
         return dict(json.loads((find(path).parent / RECORD_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def trained_on(record: Mapping[str, Any]) -> tuple[Split, ...]:
+    """Returns the splits that the model of a record has learnt from; `train` alone unless it says otherwise."""
+    named = record.get("trained_on") or ("train",)
+    return tuple(split for split in SPLITS if split in named)
 
 
 def save(model: keras.Model, folder: str | os.PathLike, facts: Mapping[str, Any]) -> Path:

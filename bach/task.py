@@ -10,34 +10,25 @@ A sweep file names it as `task = "bach.task:ChoraleTask"`, and its `[task]` tabl
 the shape of a task by itself; nothing here knows who runs it. Measures are given as pairs of unit and meaning.
 """
 
-import contextlib
-import functools
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bach.errors import SettingError, did_you_mean
+from bach.errors import SettingError
 from bach.models.presets import PRESETS
-from bach.notes import SPLITS, Split
-from bach.task_card import LIMITS, references
-from bach.task_columns import MEASURES, METRICS, SCORES, SPEED, Columns, named_scores
+from bach.task_columns import METRICS, SPEED, Columns
+from bach.task_models import FinishedModels
+from bach.task_options import checked_limit, checked_number
 from bach.windows import num_windows
 
 if TYPE_CHECKING:
     import keras_tuner
 
-    from bach.corpus import Dataset
     from bach.task_runs import ChoraleRun
 
 LARGEST_SEED = 2**32 - 1
 """Seeds go up to here, inclusive: numpy's own generator takes no larger one."""
-TEMPERATURES = {"cold": 0.8, "medium": 1.0, "hot": 1.5}
-"""The chorales that show a model, by name."""
-SAMPLE_FORMATS = ("midi", "musicxml", "wav", "png", "svg", "json")
 FIRST_RUNG = 2
 """Epochs after which a configuration without a slow start can be judged."""
 SLOW_START_STEPS = 375
@@ -46,23 +37,12 @@ LAG_STEPS = {0.9: 75, 0.99: 750}
 """The same for stacked batch normalisations, by the momentum of their running averages."""
 
 
-class ChoraleTask:
+class ChoraleTask(FinishedModels):
     """Models of chorales: what may vary, how one is trained and scored, and what it sings.
 
     Attributes:
         metrics: what an epoch returns.
-        costs: of two models, which is cheaper to run: the one that writes faster, then the smaller one.
-        scores: what `score` returns.
-        measures: what is told of each sample chorale.
-        how_to_load: lines of Python that load the model from its folder.
-        limits: what a user of the model should not expect of it.
-        forms: what `convert` can make of a model.
     """
-
-    limits = LIMITS
-    forms = ("saved_model", "onnx")
-    costs = ("notes_per_s max", "num_parameters min")
-    how_to_load = 'import bach, keras\n\nmodel = keras.models.load_model("model.keras")'
 
     def __init__(
         self,
@@ -90,14 +70,14 @@ class ChoraleTask:
             raise SettingError(f"task option data: got {data!r}, expected a source of chorales, such as 'music21'")
         if not isinstance(measure_speed, bool):
             raise SettingError(f"task option measure_speed: got {measure_speed!r}, expected true or false")
-        self._source = data
-        self._limit = _checked_limit(limit)
-        self._measure_speed = measure_speed
-        self._sample_steps = _checked_number("sample_steps", sample_steps, 1)
-        self._sample_seed = _checked_number("sample_seed", sample_seed, 0)
+        super().__init__(
+            data,
+            checked_limit(limit),
+            measure_speed=measure_speed,
+            sample_steps=checked_number("sample_steps", sample_steps, 1),
+            sample_seed=checked_number("sample_seed", sample_seed, 0),
+        )
         self.metrics: Columns = {**METRICS, **(SPEED if measure_speed else {})}
-        self.scores: Columns = SCORES
-        self.measures: Columns = MEASURES
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -119,11 +99,6 @@ class ChoraleTask:
             SettingError: `limit` asks for more than there are.
         """
         return self.dataset.name, self.dataset.fingerprint
-
-    @property
-    def dataset(self) -> "Dataset":
-        """The chorales, loaded once a process and shared by all its trials."""
-        return _dataset(self._source, self._limit)
 
     def first_rung(self, values: Mapping[str, Any]) -> int:
         """Returns the epoch from which on a configuration can be compared with others.
@@ -173,8 +148,7 @@ class ChoraleTask:
             SettingError: an unknown parameter, an impossible value, number of epochs or seed.
             DataError: the chorales cannot be had, or no window fits into them.
         """
-        _checked_number("seed", seed, 0, LARGEST_SEED, what="task")
-        _checked_number("epochs", epochs, 1, what="task")
+        self._check_start(epochs, seed)
         data = self.dataset
         import keras
 
@@ -182,6 +156,25 @@ class ChoraleTask:
 
         keras.utils.set_random_seed(seed)
         return ChoraleRun(values, data, epochs=epochs, seed=seed, measure_speed=self._measure_speed)
+
+    def start_whole(self, values: Mapping[str, Any], *, epochs: int, seed: int) -> "ChoraleRun":
+        """Returns a run that trains on train and valid together, for a model to ship; otherwise as `start`.
+
+        Its validation metrics are of chorales that it learns from, so they cannot choose an epoch: `export` writes the
+        last one, and its record says what it was trained on.
+        """
+        self._check_start(epochs, seed)
+        data = self.dataset
+        import keras
+
+        from bach.task_runs import WholeRun
+
+        keras.utils.set_random_seed(seed)
+        return WholeRun(values, data, epochs=epochs, seed=seed, measure_speed=self._measure_speed)
+
+    def _check_start(self, epochs: int, seed: int) -> None:
+        checked_number("seed", seed, 0, LARGEST_SEED, what="task")
+        checked_number("epochs", epochs, 1, what="task")
 
     # --- a finished model ---------------------------------------------------------------------------------------------
 
@@ -192,205 +185,3 @@ class ChoraleTask:
             OutputError: the folder cannot be written.
         """
         run.export(folder)
-
-    def score(self, folder: Path, split: Split) -> dict[str, float]:
-        """Returns the scores of the model in `folder` on a split; more of them go to its `scores-<split>.json`.
-
-        Scores of the validation split that an epoch has measured already (`val_nll`, `val_accuracy`) are left out.
-
-        Raises:
-            SettingError: an unknown split.
-            ModelError: there is no model in `folder`.
-            OutputError: the folder cannot be written.
-        """
-        from bach import model_files, scoring
-        from bach.formats import write_json
-        from bach.prediction import ModelPredictor
-
-        _checked_split(split)
-        predictor = ModelPredictor(model_files.load(folder))
-        report = scoring.score(predictor, self.dataset, split, leave_out=self._seen(split))
-        write_json(report.to_json(), Path(folder) / f"scores-{split}.json")
-        return named_scores(report)
-
-    def score_pieces(self, folder: Path, split: Split) -> dict[str, tuple[float, float]]:
-        """Returns nats per note and number of notes of each chorale of a split, by the model in `folder`.
-
-        What `export` and `score` have left there is read and not worked out again.
-
-        Raises:
-            SettingError: an unknown split.
-            ModelError: there is no model in `folder`.
-        """
-        from bach import model_files, scoring
-        from bach.prediction import ModelPredictor
-
-        _checked_split(split)
-        for name in (f"pieces-{split}.json", f"scores-{split}.json"):
-            with contextlib.suppress(FileNotFoundError):
-                known = json.loads((Path(folder) / name).read_text("utf-8"))
-                if known["fingerprint"] == self.dataset.fingerprint:
-                    by_piece = known.get("pieces", known)["by_piece"].items()
-                    # No number stands for an infinite score.
-                    return {
-                        piece: (math.inf if told["nll_nats"] is None else told["nll_nats"], float(told["count"]))
-                        for piece, told in by_piece
-                    }
-        pieces = scoring.score_chorales(ModelPredictor(model_files.load(folder)), self.dataset.splits[split])
-        return {piece.id: (float(piece.nll.mean()), float(len(piece.nll))) for piece in pieces}
-
-    def floors(self, split: Split) -> dict[str, dict[str, float]]:
-        """Returns the scores of models that need no training, by the models' names: what a trained one must beat.
-
-        Raises:
-            SettingError: an unknown split.
-        """
-        from bach import scoring
-        from bach.floors import CountingFloor, RepeatFloor
-
-        _checked_split(split)
-        seen = self._seen(split)
-        floors = {"counting": CountingFloor.fit(self.dataset.splits["train"]), "repeat": RepeatFloor()}
-        return {
-            name: {
-                score: value
-                for score, value in named_scores(
-                    scoring.score(floor, self.dataset, split, leave_out=seen), all_of_valid=True
-                ).items()
-                if math.isfinite(value)
-            }
-            for name, floor in floors.items()
-        }
-
-    def references(self, split: Split) -> dict[str, dict[str, float]]:
-        """Returns the scores of the presets on a split of the same chorales, by their names; empty if none are known.
-
-        Raises:
-            SettingError: an unknown split.
-        """
-        _checked_split(split)
-        return references(self.dataset.fingerprint, split)
-
-    def check_form(self, form: str) -> None:
-        """Checks that `convert` can make this form here.
-
-        Raises:
-            SettingError: there is no such form, or what it needs is not installed.
-        """
-        from bach import exports
-
-        exports.check(form)
-
-    def convert(self, folder: Path, form: str, out: Path) -> float:
-        """Writes the model in `folder` in another form to the empty folder `out`, and compares both.
-
-        Args:
-            folder: of the model.
-            form: `saved_model` or `onnx`.
-            out: `model.onnx` goes there, or it becomes the SavedModel.
-
-        Returns:
-            The largest difference between probabilities that both give.
-
-        Raises:
-            SettingError: see `check_form`.
-            ModelError: there is no model in `folder`.
-            OutputError: `out` cannot be written.
-        """
-        from bach import exports, model_files
-
-        return exports.export(model_files.load(folder), form, Path(out))
-
-    def next_steps(self, folder: str) -> list[str]:
-        """Returns lines to type that do something with the model in `folder`."""
-        return [f"bach generate --model {folder} --out chorales", f"bach score --model {folder} --data {self._source}"]
-
-    def _seen(self, split: Split) -> frozenset[str]:
-        """Chorales of the split that stand in train, too; none if all do, for then nothing would be left."""
-        from bach.duplicates import seen_in_train
-
-        seen = seen_in_train(self.dataset, split)
-        return seen if len(seen) < len(self.dataset.splits[split]) else frozenset()
-
-    def samples(self, folder: Path, out: Path) -> Iterator[tuple[str, Path, dict[str, float]]]:
-        """Writes three chorales by the model in `folder` to `out`, cold, medium and hot, in all formats.
-
-        Yields:
-            Of each its name, its MIDI file (the others lie beside it under the same name), and its measures.
-
-        Raises:
-            ModelError: there is no model in `folder`.
-            OutputError: `out` cannot be written.
-        """
-        from bach import model_files
-        from bach.encoding import encode
-        from bach.formats import write_all
-        from bach.generation import Generator, SamplingSettings
-        from bach.measures import Reference, measure
-        from bach.prediction import ModelPredictor
-
-        model = model_files.load(folder)
-        generator, predictor = Generator(model), ModelPredictor(model)
-        try:
-            reference = Reference(chorale.pitches for chorale in self.dataset.splits["train"])
-        except ValueError:  # too few chorales to compare with
-            reference = None
-        for name, temperature in TEMPERATURES.items():
-            settings = SamplingSettings(temperature=temperature)
-            [pitches] = generator.generate(seeds=[self._sample_seed], steps=self._sample_steps, settings=settings)
-            tokens = encode(pitches)
-            [logs] = predictor.log_probabilities([tokens])
-            about = {
-                "temperature": temperature,
-                "seed": float(self._sample_seed),
-                "nll": -float(logs[np.arange(len(tokens)), tokens].mean()),
-                **measure(pitches, reference),
-            }
-            told = {measure: about[measure] for measure in self.measures if measure in about}
-            paths = write_all(pitches, Path(out) / name, formats=SAMPLE_FORMATS, title=name.title(), measures=about)
-            yield name, paths["midi"], told
-
-
-def _checked_number(
-    name: str, value: Any, lowest: int, highest: int | None = None, *, what: str = "task option"
-) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest or (highest and value > highest):
-        bounds = f"{lowest} or more" if highest is None else f"{lowest}..{highest}"
-        raise SettingError(f"{what} {name}: got {value!r}, expected a whole number, {bounds}")
-    return value
-
-
-def _checked_limit(limit: Any) -> tuple[int, ...]:
-    """The number of pieces of each of `SPLITS`, 0 for all."""
-    if isinstance(limit, Mapping):
-        for split in limit:
-            if split not in SPLITS:
-                raise SettingError(f"task option limit: unknown split {split!r}{did_you_mean(str(split), SPLITS)}")
-        return tuple(_checked_number(f"limit.{split}", limit.get(split, 0), 0) for split in SPLITS)
-    return (_checked_number("limit", limit, 0),) * len(SPLITS)
-
-
-def _checked_split(split: str) -> None:
-    if split not in SPLITS:
-        raise SettingError(f"unknown split {split!r}{did_you_mean(str(split), SPLITS)}")
-
-
-@functools.lru_cache(maxsize=2)
-def _dataset(source: str, limit: tuple[int, ...]) -> "Dataset":
-    """The chorales of a source, of each split as many as `limit` says."""
-    from bach.corpus import Chorale, Dataset, load
-
-    if not any(limit):
-        return load(source)
-    whole = _dataset(source, (0,) * len(SPLITS))
-    for split, count in zip(SPLITS, limit, strict=True):
-        if count > len(whole.splits[split]):
-            raise SettingError(
-                f"task option limit: {count} pieces of {split!r} are asked for, but {whole.name} has "
-                f"{len(whole.splits[split])}; ask for fewer"
-            )
-    chosen: dict[Split, tuple[Chorale, ...]] = {
-        split: whole.splits[split][: count or None] for split, count in zip(SPLITS, limit, strict=True)
-    }
-    counts = "-".join(str(len(chosen[split])) for split in SPLITS)
-    return Dataset.of(f"{whole.name}-{counts}", chosen)

@@ -14,7 +14,7 @@ from bach.corpus import Dataset
 from bach.formats import write_json
 from bach.generation import Generator
 from bach.hypermodel import build, parameters
-from bach.notes import NUM_VOICES
+from bach.notes import NUM_VOICES, Split
 from bach.runs import Run, facts
 from bach.settings import TrainingSettings
 from bach.training import Training
@@ -23,6 +23,8 @@ SPEED_STEPS = 64
 """Length in steps of the chorale that the speed of generation is measured with."""
 VALID_PIECES = "pieces-valid.json"
 """Lies beside an exported model: nats per note and notes of each validation chorale, and the data's fingerprint."""
+TRAINED_ON: tuple[Split, ...] = ("train", "valid")
+"""What a model to ship learns from."""
 _SPEED_FILE = "speed.json"
 
 
@@ -110,6 +112,29 @@ class ChoraleRun:
             told = {chorale.id: {"nll_nats": nats, "count": count} for chorale, (nats, count) in pieces}
         fingerprint = self._data.fingerprint
         write_json({"fingerprint": fingerprint, "by_piece": told}, Path(folder) / VALID_PIECES)
+
+
+class WholeRun(ChoraleRun):
+    """A training on train and valid together, for a model to ship.
+
+    What it measures on valid is of pieces that it learns from, so no epoch is the best one: the last is exported.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], data: Dataset, *, epochs: int, seed: int, measure_speed: bool = False
+    ):
+        """Builds the model; see `ChoraleTask.start_whole`."""
+        learnt = data.learnt_from(TRAINED_ON)
+        super().__init__(values, learnt, epochs=epochs, seed=seed, measure_speed=measure_speed)
+
+    def export(self, folder: Path) -> None:
+        """Writes the model of the last epoch; its record says what it was trained on, and has no score of valid."""
+        run = Run(values=self._values, data=self._data, folder=Path(folder), epochs=self._epochs, seed=self._seed)
+        told = facts(run, self.model, self._hp, self._training)
+        told |= {"trained_on": list(TRAINED_ON), "best_epoch": told["epochs_done"]}
+        told |= {"val_nll": None, "val_accuracy": None}
+        with self._training.scored_weights():
+            model_files.save(self.model, folder, told)
 
 
 def notes_per_s(model: keras.Model) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,6 +87,20 @@ class Dataset:
         if digest not in known and name in EXPECTED_COUNTS:
             name = f"{name}-other"
         return cls(name=known.get(digest, name), fingerprint=digest, splits=pieces)
+
+    def learnt_from(self, splits: Iterable[Split]) -> "Dataset":
+        """Returns the dataset as it is for a model that was trained on these splits: train holds them all.
+
+        Ids in train then begin with `train/` whatever split they are of; name, fingerprint and the other splits stay.
+        """
+        wanted = set(splits) - {"train"}
+        heard = [
+            replace(chorale, id=f"train/{chorale.id.replace('/', '-')}")
+            for split, chorales in self.splits.items()
+            if split in wanted
+            for chorale in chorales
+        ]
+        return replace(self, splits={**self.splits, "train": (*self.splits["train"], *heard)})
 
     def chorales(self) -> tuple[Chorale, ...]:
         """Returns all chorales: train, valid, test."""

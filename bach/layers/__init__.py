@@ -13,6 +13,7 @@ Importing this package registers the layers with Keras, so that saved models loa
 from bach.layers.absolute_transformer import AbsoluteTransformer
 from bach.layers.causal_attention import CausalAttention
 from bach.layers.causal_conv import CausalConv
+from bach.layers.ensemble import Ensemble
 from bach.layers.note_embedding import NoteEmbedding
 from bach.layers.note_inputs import NoteInputs, body
 from bach.layers.transformer_block import TransformerBlock
@@ -20,6 +21,7 @@ from bach.layers.transformer_block import TransformerBlock
 __all__ = [
     "AbsoluteTransformer",
     "CausalConv",
+    "Ensemble",
     "NoteEmbedding",
     "NoteInputs",
     "CausalAttention",

@@ -133,8 +133,12 @@ class NoteInputs(keras.layers.Layer):
         return {**super().get_config(), "echo": self.echo}
 
 
-def body(model: keras.Model) -> keras.Model:
+def body(model: keras.Model, name: str = "") -> keras.Model:
     """Returns the part of a model behind its `NoteInputs`, sharing its weights: rows `[batch, time, 9]` to logits.
+
+    Args:
+        model: begins with `NoteInputs`.
+        name: of what is returned; "" for one after the model's.
 
     Raises:
         ValueError: the model does not begin with `NoteInputs`.
@@ -142,4 +146,6 @@ def body(model: keras.Model) -> keras.Model:
     first, *chain = model.layers
     if not isinstance(first, NoteInputs):
         raise ValueError(f"the model's first layer is {type(first).__name__}, expected NoteInputs")
-    return keras.Sequential([keras.Input((None, NoteInputs.WIDTH), dtype="int32"), *chain], name=f"{model.name}_body")
+    return keras.Sequential(
+        [keras.Input((None, NoteInputs.WIDTH), dtype="int32"), *chain], name=name or f"{model.name}_body"
+    )

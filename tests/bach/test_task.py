@@ -15,6 +15,8 @@ from bach.formats import read_pitches, write_csv
 from bach.hypermodel import build
 from bach.models import FAMILIES
 from bach.models.presets import PRESETS
+from bach.prediction import ModelPredictor
+from bach.scoring import score_chorales
 from bach.task import ChoraleTask
 from tests.bach.small import POINT as TINY
 
@@ -270,19 +272,145 @@ def test_there_are_floors_under_the_scores(task):
 
 
 @pytest.mark.slow
-def test_a_model_sings_cold_medium_and_hot(task, exported, tmp_path):
-    samples = list(task.samples(exported, tmp_path))
-    assert [(name, measures["temperature"]) for name, _, measures in samples] == [
-        ("cold", 0.8),
-        ("medium", 1.0),
-        ("hot", 1.5),
-    ]
-    for name, path, measures in samples:
+def test_a_model_shows_what_it_can_do_in_all_formats(task, exported, tmp_path):
+    samples = list(task.samples(exported, tmp_path, count=1, split="valid"))
+    assert len({name for name, *_ in samples}) == len(samples) == 8
+    assert [about["kind"] for *_, about in samples] == ["free"] * 3 + ["continued"] * 3 + ["harmony", "original"]
+    assert [measures.get("temperature") for _, _, measures, _ in samples] == [0.8, 1.0, 1.5] * 2 + [0.8, None]
+    valid = {chorale.id for chorale in task.dataset.splits["valid"]}
+    for name, path, measures, about in samples:
         assert path == tmp_path / f"{name}.mid"
         assert read_pitches(path).shape[0] <= 16
         assert measures.keys() <= task.measures.keys()
         assert measures["nll"] > 0
+        assert about["origin"] == "" if about["kind"] == "free" else about["origin"] in valid
         assert {file.suffix for file in tmp_path.glob(f"{name}.*")} >= {".mid", ".musicxml", ".wav", ".png", ".svg"}
+        told = json.loads((tmp_path / f"{name}.json").read_text())
+        assert ("with_prompt" in told) == (about["kind"] == "continued")
+    (tmp_path / "none").mkdir()
+    assert not list(task.samples(exported, tmp_path / "none", count=0))
+    with pytest.raises(SettingError, match="count: got -1"):
+        next(task.samples(exported, tmp_path, count=-1))
+
+
+def test_bachs_own_values_have_the_names_of_the_samples_measures(task):
+    values = task.sample_references()
+    assert values.keys() == {"Bach, train", "Bach, valid"}
+    assert task.sample_references() is values  # worked out once a process
+    for of in values.values():
+        assert of.keys() <= task.measures.keys() | {name for name in of if name.startswith("duration_")}
+    assert "longest_copied_run" in values["Bach, valid"]
+    assert "longest_copied_run" not in values["Bach, train"]
+    assert task.sample_references(["test"]).keys() == {"Bach, test"}
+    assert task.sample_limits.keys() <= task.measures.keys()
+    with pytest.raises(SettingError, match="unknown split 'tset'"):
+        task.sample_references(["tset"])
+
+
+def test_what_a_model_costs_is_told_from_its_folder(task, exported, finished, folder):
+    assert task.costs_of(exported) == {"num_parameters": finished[1].model.count_params()}
+    assert ChoraleTask(data=folder, measure_speed=True).costs_of(exported)["notes_per_s"] > 0
+
+
+# --- models to ship: of all data but test, and several as one ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    run = task.start_whole(TINY, epochs=2, seed=4)
+    metrics = [run.epoch() for _ in range(2)]
+    path = tmp_path_factory.mktemp("whole")
+    task.export(run, path)
+    return path, metrics
+
+
+def test_a_model_to_ship_has_learnt_from_valid_and_is_that_of_the_last_epoch(task, whole):
+    path, metrics = whole
+    assert metrics[0].keys() == task.metrics.keys()
+    record = model_files.record(path)
+    assert record["trained_on"] == ["train", "valid"]
+    assert (record["data"], record["fingerprint"]) == task.data()
+    assert (record["best_epoch"], record["val_nll"]) == (2, None)
+    pieces = score_chorales(loaded(path), task.dataset.splits["valid"])
+    assert np.concatenate([piece.nll for piece in pieces]).mean() == pytest.approx(metrics[-1]["val_nll"])
+    shorter = task.start(TINY, epochs=2, seed=4)
+    assert metrics[0] != shorter.epoch()  # two pieces more to learn from
+
+
+def test_a_model_to_ship_has_a_score_on_test_alone(task, whole):
+    path = whole[0]
+    assert "test_nll" in task.score(path, "test")
+    assert len(task.score_pieces(path, "test")) == 2
+    for ask in (task.score, task.score_pieces):
+        with pytest.raises(ModelError, match=r"was trained on valid, too, .* score it on test"):
+            ask(path, "valid")
+
+
+def test_a_run_of_a_model_to_ship_goes_on_after_a_stop(task, whole, tmp_path):
+    first = task.start_whole(TINY, epochs=2, seed=4)
+    first.epoch()
+    first.save(tmp_path)
+    again = task.start_whole(TINY, epochs=2, seed=4)
+    again.restore(tmp_path)
+    assert without_time(again.epoch()) == without_time(whole[1][1])
+    with pytest.raises(SettingError, match="belongs to another run: data"):
+        task.start(TINY, epochs=2, seed=4).restore(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def several(task, exported, tmp_path_factory):
+    run = task.start({**TINY, "transformer.layers": 2, "inputs.echo": True}, epochs=1, seed=5)
+    run.epoch()
+    other = tmp_path_factory.mktemp("other")
+    task.export(run, other)
+    both = tmp_path_factory.mktemp("both")
+    task.combine([exported, other], both)
+    return exported, other, both
+
+
+def test_several_models_as_one_give_the_mean_of_their_probabilities(task, several):
+    *members, both = (
+        np.exp(predictor.log_probabilities([np.arange(80) % 47])[0]) for predictor in map(loaded, several)
+    )
+    np.testing.assert_allclose(both, np.mean(members, axis=0), atol=1e-6)
+    told = [task.score_pieces(path, "valid") for path in several]
+    for piece in told[0]:
+        assert told[2][piece][0] <= np.mean([of[piece][0] for of in told[:2]]) + 1e-6  # a logarithm of means
+    record = model_files.record(several[2])
+    assert record["family"] == "ensemble"
+    assert record["fingerprint"] == task.data()[1]
+    assert record["parameters"] == sum(model_files.record(path)["parameters"] for path in several[:2])
+    assert [member["seed"] for member in record["members"]] == [4, 5]
+
+
+def test_several_models_as_one_are_scored_sampled_and_used_as_any_other(task, several, tmp_path):
+    scores = task.score(several[2], "valid")
+    assert {"val_nll", "val_accuracy", "val_window_nll"} <= scores.keys()  # no epoch has measured them before
+    assert task.costs_of(several[2])["num_parameters"] == model_files.record(several[2])["parameters"]
+    name, path, measures, _ = next(task.samples(several[2], tmp_path))
+    assert (name, path.is_file()) == ("cold", True)
+    assert measures["nll"] > 0
+    here = {}
+    exec(task.how_to_load.replace("model.keras", f"{several[2]}/model.keras"), here)  # noqa: S102
+    assert here["model"].output_shape == (None, None, 47)
+
+
+def test_models_that_cannot_be_one_are_refused(task, several, tmp_path):
+    with pytest.raises(ModelError, match="got 1 models, expected two or more"):
+        task.combine(several[:1], tmp_path)
+    with pytest.raises(ModelError, match="no model at"):
+        task.combine([several[0], tmp_path / "nowhere"], tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(several[0], elsewhere)
+    record = json.loads((elsewhere / "model.json").read_text())
+    (elsewhere / "model.json").write_text(json.dumps({**record, "fingerprint": "0" * 64}))
+    with pytest.raises(ModelError, match="learnt from different chorales"):
+        task.combine([several[1], elsewhere], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def loaded(path):
+    return ModelPredictor(model_files.load(path))
 
 
 def test_a_folder_without_a_model_is_refused(task, tmp_path):

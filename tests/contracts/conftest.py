@@ -34,6 +34,13 @@ SMALL = {
     },
 }
 """One quick model of each family, its window or span shorter than the sequences of the tests."""
+ENSEMBLE = "small-ensemble"
+"""Models of two families as one, of which one is told everything and the other the last note only."""
+OF_ENSEMBLE = {
+    "conv_lstm": SMALL["small-conv_lstm"],
+    "transformer": SMALL["small-transformer"]
+    | {"inputs.echo": False, "inputs.notes": 1, "inputs.voice": False, "inputs.beat": 0, "inputs.held": False},
+}
 FAMILY_NAMES = ("conv_lstm", "transformer", "relative_transformer")
 RANDOM = tuple(f"random-{family}-{i}" for i in range(2) for family in FAMILY_NAMES)
 
@@ -74,12 +81,20 @@ def _values(name):
 
 def _model(name):
     """The model at the point, with weights that leave nothing at zero or one, as after some training."""
+    if name == ENSEMBLE:
+        from bach.ensemble import combined
+
+        return combined([_trained(values, seed) for seed, values in enumerate(OF_ENSEMBLE.values())])
+    return _trained(_values(name), len(name))
+
+
+def _trained(values, seed):
     import keras
 
     from bach.hypermodel import from_values
 
-    keras.utils.set_random_seed(len(name))
-    model = from_values(_values(name))
+    keras.utils.set_random_seed(seed)
+    model = from_values(values)
     rng = np.random.default_rng(1685)
     for variable in model.weights:
         # Embeddings grow in training: with those of the beginning a single note would hardly be heard.
@@ -102,7 +117,7 @@ def point_values():
 
 def pytest_generate_tests(metafunc):
     if "model" in metafunc.fixturenames:
-        quick = list(SMALL)
+        quick = [*SMALL, ENSEMBLE]
         slow = [*PRESETS, *RANDOM]
         names = [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
         metafunc.parametrize("model", names, indirect=True, scope="module")

@@ -75,7 +75,7 @@ def test_a_fresh_process_that_imports_bach_alone_predicts_the_same(build_point, 
 def test_tensorflow_and_jax_agree_on_every_family_and_preset(build_point, tokens, tmp_path):
     from bach.backend import BACKENDS, name
 
-    names = ["small-conv_lstm", "small-transformer", "small-relative_transformer"]
+    names = ["small-conv_lstm", "small-transformer", "small-relative_transformer", "small-ensemble"]
     names += PRESETS
     names += [f"random-{family}-{i}" for family in ("conv_lstm", "transformer", "relative_transformer") for i in (0, 1)]
     paths, outputs = saved_and_predicted(names, build_point, tmp_path, tokens)

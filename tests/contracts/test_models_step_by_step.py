@@ -13,18 +13,15 @@ def step_by_step(model):
     from keras import ops
 
     from bach.backend import compiled
-    from bach.generation import _initial_state, _layer_step
+    from bach.layers.stepwise import initial_states, step
 
     def forward(tokens):
         batch, length = tokens.shape
-        states, *_ = _initial_state(model.layers, batch, length)
+        states = initial_states(model.layers, batch, length)
 
         def note(t, states, logits):
-            x, after = ops.take(tokens, t, axis=1), []
-            for layer, state in zip(model.layers, states, strict=True):
-                x, state = _layer_step(layer, x, state, t)
-                after.append(state)
-            return t + 1, tuple(after), ops.slice_update(logits, (0, t, 0), x[:, None])
+            x, states = step(model.layers, ops.take(tokens, t, axis=1), states, t)
+            return t + 1, states, ops.slice_update(logits, (0, t, 0), x[:, None])
 
         start = (ops.convert_to_tensor(np.int32(0)), states, ops.zeros((batch, length, NUM_TOKENS)))
         return ops.while_loop(lambda t, *_: t < length, note, start)[2]
@@ -37,7 +34,8 @@ def furthest_reach(model):
     """The longest window or span of the model in notes; 0 where there is none."""
     reach = 0
     for layer in model.layers:
-        reach = max(reach, getattr(layer, "window", 0), getattr(layer, "settings", {}).get("span", 0))
+        within = max(map(furthest_reach, getattr(layer, "members", ())), default=0)
+        reach = max(reach, within, getattr(layer, "window", 0), getattr(layer, "settings", {}).get("span", 0))
     return reach
 
 
