@@ -34,6 +34,7 @@ from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.lock import Lock
 from search.native_output import muffled, printed_aside
+from search.notification import notifying
 from search.retention import Retention
 from search.scheduler import Scheduler, SchedulerSettings, create
 from search.searcher import Searcher
