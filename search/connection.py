@@ -31,7 +31,8 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
     if address is not None and "://" in address:
         raise SweepError(
             f"--address {address}: a sweep's driver runs on a machine of the cluster, where --address auto finds it; "
-            "send it there with `ray job submit` or `ray exec` (docs/cluster.md)"
+            "`search run FILE --address http://127.0.0.1:8265` sends it there through `ray dashboard cluster.yaml`, "
+            "`ray exec` starts it there (docs/cluster.md)"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -83,19 +84,37 @@ def worker_environment(spec: SweepSpec) -> dict[str, str]:
     return environment
 
 
-def _token_file() -> Path:
+def token() -> str:
+    """Returns the token that clusters are asked with, "" if there is none."""
+    if os.environ.get(TOKEN):
+        return os.environ[TOKEN].strip()
+    try:
+        return token_file().read_text("ascii", errors="ignore").strip()
+    except OSError:
+        return ""
+
+
+def token_file() -> Path:
+    """Returns where the token lies, or would lie."""
     return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token")
 
 
+def token_source() -> str:
+    """Returns where the token was found, for messages; "" if there is none."""
+    if not token():
+        return ""
+    return TOKEN if os.environ.get(TOKEN) else str(token_file())
+
+
 def _has_token() -> bool:
-    return bool(os.environ.get(TOKEN)) or _token_file().is_file()
+    return bool(os.environ.get(TOKEN)) or token_file().is_file()
 
 
 def _make_token() -> None:
     """Sees to it that there is a token, in a file that nobody else can read."""
     if os.environ.get(TOKEN):
         return
-    path = _token_file()
+    path = token_file()
     if path.is_file():
         with contextlib.suppress(OSError):
             path.chmod(0o600)

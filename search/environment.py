@@ -11,6 +11,8 @@ from typing import Any
 
 from search.spec import SweepSpec
 
+COMMIT = "SEARCH_COMMIT"
+"""Names, in the environment, the commit of a tree that was sent without its repository."""
 PACKAGES = ("ray", "optuna", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "pyarrow", "chorale-search")
 
 
@@ -53,6 +55,8 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """Returns the commit of the current folder's repository, with `+` if files differ from it; "" if there is none."""
+    if os.environ.get(COMMIT):
+        return os.environ[COMMIT]
     here = Path.cwd()
     try:
         run = subprocess.run(

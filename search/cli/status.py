@@ -9,6 +9,7 @@ import click
 from results.cli.commands import Command, pass_terminal
 from results.cli.options import json_option
 from results.cli.terminal import Terminal
+from search.cli.sending import ask, asked_there_option, sends
 
 if TYPE_CHECKING:
     from results.storage import Storage
@@ -29,10 +30,14 @@ LINES = 40
 )
 @click.argument("sweep")
 @click.option("--watch", is_flag=True, help="Go on showing it until it ends; Ctrl-C leaves the sweep alone.")
+@asked_there_option
 @json_option
 @pass_terminal
-def status(terminal: Terminal, sweep: str, watch: bool, as_json: bool) -> None:
+def status(terminal: Terminal, sweep: str, watch: bool, address: str | None, as_json: bool) -> None:
     """Shows how a SWEEP (name, folder or URI) stands: while it runs, when it is over, and if its driver died."""
+    if sends():
+        ask(terminal, sweep)
+        return
     from search.snapshot import Limits
     from search.status import read
     from search.sweep import find, read_spec

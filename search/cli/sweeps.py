@@ -13,6 +13,7 @@ import click
 from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.terminal import Terminal
 from search.cli.final import telling
+from search.cli.sending import ADDRESS_HELP, ask, asked_there_option, follow_option, send_known, send_sweep, sends
 from search.errors import SpecError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def _running_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds what `run`, `resume` and `extend` have in common."""
     for option in (
-        click.option("--address", metavar="ADDRESS", help="A Ray cluster that runs; `auto` finds one on this machine."),
+        click.option("--address", metavar="ADDRESS", help=ADDRESS_HELP),
+        follow_option,
         click.option("--dashboard/--no-dashboard", default=True, show_default=True, help="Start Ray's dashboard."),
         click.option("--final/--no-final", default=True, show_default=True, help="Run the final job at the end."),
         click.option("--concurrency", type=click.IntRange(0), help="Trials at a time; 0: as many as fit."),
@@ -52,10 +54,14 @@ def run(terminal: Terminal, file: Path, go_on: bool, **options: Any) -> None:
     """Runs a sweep from its FILE, and then its final job.
 
     Everything goes to `runs/<name>/`. Ctrl-C once finishes the epochs that run and saves; `search resume` goes on.
+    With --address http://… it is sent to a cluster together with the current folder, and goes on there after Ctrl-C.
     """
     from search import sweep_file
 
     spec = _changed(sweep_file.load(file), options, ("name", "storage", "trials", "epochs", "seed", "concurrency"))
+    if sends():
+        send_sweep(terminal, spec, file)
+        return
     _conduct(terminal, spec, options, go_on=go_on)
 
 
@@ -66,6 +72,9 @@ def run(terminal: Terminal, file: Path, go_on: bool, **options: Any) -> None:
 @pass_terminal
 def resume(terminal: Terminal, sweep: str, file: Path | None, **options: Any) -> None:
     """Goes on with a SWEEP (name, folder or URI) that was interrupted or has died."""
+    if sends():
+        send_known(terminal, sweep, file)
+        return
     spec = _changed(_spec_of(sweep, file), options, ("concurrency",))
     _conduct(terminal, spec, options, go_on=True)
 
@@ -84,6 +93,9 @@ def extend(terminal: Terminal, sweep: str, **options: Any) -> None:
     wanted = ("trials", "epochs", "gpu_hours", "money")
     if all(options.get(name) is None for name in (*wanted, "wall_time")):
         raise SpecError("extend by what? Give --trials, --epochs, --wall-time, --gpu-hours or --money, the new total")
+    if sends():
+        send_known(terminal, sweep)
+        return
     spec = _changed(_spec_of(sweep, None), options, (*wanted, "concurrency"))
     _conduct(terminal, spec, options, go_on=True, extend=True)
 
@@ -91,9 +103,13 @@ def extend(terminal: Terminal, sweep: str, **options: Any) -> None:
 @click.command(cls=Command, examples=["search stop laptop"])
 @click.argument("sweep")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it has ended.")
+@asked_there_option
 @pass_terminal
-def stop(terminal: Terminal, sweep: str, wait: bool) -> None:
+def stop(terminal: Terminal, sweep: str, wait: bool, address: str | None) -> None:
     """Asks a running SWEEP (name, folder or URI) to finish its epochs, save and end."""
+    if sends():
+        ask(terminal, sweep)
+        return
     from search.lock import holder, is_alive
     from search.sweep import find, request_stop
 

@@ -1,7 +1,9 @@
 """A cluster with a token, and a sweep that is sent to it as a laptop would: what works, and what stays closed."""
 
 import contextlib
+import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -31,13 +34,14 @@ SWEEP = """
     objectives = ["loss min"]
     trials = 3
     epochs = 2
-    storage = "{storage}"
     [searcher]
     kind = "random"
     [final]
     models = 0
 """
 TASK = """
+    import time
+
     class Slope:
         metrics = {"loss": ("nats", "falls", "min")}
 
@@ -53,9 +57,11 @@ TASK = """
 
         def epoch(self):
             self.done += 1
+            time.sleep(0.2)
             print(__file__)
             return {"loss": self.values["rate"] / self.done}
 """
+HUSH = "nobody's business"
 
 
 def free_port():
@@ -76,9 +82,81 @@ def answer(url, token):
         return 0
 
 
-def ray(*words, env, **options):
+def ray(*words, env):
     command = [sys.executable, "-m", "ray.scripts.scripts", *words]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, **options)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+
+
+def search(*words, at, env=None):
+    command = [sys.executable, "-m", "search.cli", *words]
+    return subprocess.run(
+        command, env=env or at["env"], cwd=at["tree"], capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def begun(*words, at):
+    """`search run` as a process of its own, once the sweep there has told of a trial."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.cli", "run", "sent.toml", "--address", at["url"], *words],
+        env=at["env"], cwd=at["tree"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "new best" in line:
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def ended(storage, count):
+    """The trials of a sweep, once so many have ended."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        ledger = Ledger(Storage(storage))
+        trials = ledger.table("trials").to_pylist() if ledger.exists else []
+        if sum(trial["state"] in ("completed", "stopped") for trial in trials) >= count:
+            return trials
+        time.sleep(0.5)
+    raise AssertionError(f"{storage}: {trials}")
+
+
+class Line:
+    """A line to the head that can be cut, as an SSH tunnel can."""
+
+    def __init__(self, port):
+        self._port, self._open = port, set()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self.is_cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                if self.is_cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._open |= {near, far}
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+
+    def _pass(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        self.is_cut = True
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.cut()
+        self._server.close()
 
 
 @pytest.fixture(scope="module")
@@ -136,24 +214,111 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sent(cluster):
-    """A sweep whose tree was sent along, run to its end."""
+def laptop(cluster):
+    """A working tree with secrets in it, and the way to the cluster."""
     tree = cluster["folder"] / "tree"
     tree.mkdir()
     (tree / "sent_task.py").write_text(textwrap.dedent(TASK))
-    (tree / "sent.toml").write_text(textwrap.dedent(SWEEP).format(storage=cluster["folder"] / "shared"))
-    words = ["job", "submit", "--address", cluster["url"], "--working-dir", str(tree), "--"]
-    done = ray(*words, "search", "run", "sent.toml", "--address", "auto", env=cluster["env"])
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    (tree / "sent.toml").write_text(textwrap.dedent(SWEEP))
+    for name in (".env", "id_ed25519", "diary.txt"):
+        (tree / name).write_text(HUSH)
+    for words in (["init", "-q"], ["add", "-f", "sent_task.py", ".env", "id_ed25519"]):
+        subprocess.run(["git", *words], cwd=tree, check=True)
+    return {**cluster, "tree": tree, "shared": str(cluster["folder"] / "shared")}
+
+
+@pytest.fixture(scope="module")
+def sent(laptop):
+    """A sweep that was sent from there, over a line that was cut for a while, run to its end."""
+    line = Line(laptop["port"])
+    process = begun("--storage", laptop["shared"], at=laptop | {"url": line.url})
+    line.cut()
+    until = time.monotonic() + 60
+    said = ""
+    while "the connection is lost" not in said and time.monotonic() < until:
+        said += process.stderr.readline()
+    line.is_cut = False
+    out, err = process.communicate(timeout=240)
+    line.close()
+    return subprocess.CompletedProcess([], process.returncode, out, said + err)
 
 
 @pytest.mark.slow
-def test_a_sweep_is_sent_with_its_tree_and_its_log_follows(cluster, sent):
-    assert "sent: " in sent.stdout
-    trials = Ledger(Storage(cluster["folder"] / "shared" / "sent")).table("trials").to_pylist()
+def test_a_sweep_is_sent_with_its_tree_and_its_log_follows(laptop, sent):
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    assert "sent: 3 completed" in sent.stdout or "sent: 2 completed, 1 stopped" in sent.stdout, sent.stdout
+    trials = Ledger(Storage(f"{laptop['shared']}/sent")).table("trials").to_pylist()
     assert len(trials) == 3
     assert {trial["state"] for trial in trials} <= {"completed", "stopped"}
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_lost_is_taken_up_again_and_no_line_comes_twice(sent):
+    assert "the connection is lost" in sent.stderr
+    assert "answers again" in sent.stderr
+    assert sent.stdout.count("sent: ") == 1
+    lines = [line for line in sent.stdout.splitlines() if "new best" in line]
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.slow
+def test_secrets_and_what_git_does_not_track_stay_on_the_laptop(laptop, sent):
+    assert "left out: .env, its name is that of a secret" in sent.stderr
+    assert "left out, because git does not track them: diary.txt" in sent.stderr
+    there = [path for path in laptop["session"].rglob("*") if path.is_file()]
+    assert "sent_task.py" in {path.name for path in there}
+    assert [str(path) for path in there if HUSH.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_when_who_looks_on_is_killed(laptop):
+    process = begun("--storage", laptop["shared"], "--name", "alone", "--trials", "6", at=laptop)
+    process.kill()
+    assert len(ended(f"{laptop['shared']}/alone", 6)) == 6
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_it_can_be_asked_for_and_stopped_from_outside(laptop):
+    process = begun("--storage", laptop["shared"], "--name", "long", "--trials", "500", at=laptop)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    place, there = f"{laptop['shared']}/long", ["--address", laptop["url"]]
+    assert f"search status {place} --address {laptop['url']} --watch" in said
+    status = search("status", place, *there, "--json", at=laptop)
+    assert status.returncode == 0, status.stderr
+    assert json.loads(status.stdout)["condition"] == "running"
+    stopped = search("stop", place, *there, at=laptop)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"{place} has ended" in stopped.stdout
+    listed = ray("job", "list", "--address", laptop["url"], env=laptop["env"])
+    assert "search-status" not in listed.stdout  # what only asks leaves nothing behind
+    job = re.search(r"job (long-[0-9a-f]+) goes on", said)[1]
+    told = ray("job", "logs", "--address", laptop["url"], job, env=laptop["env"])
+    assert "(stopped)" in told.stdout
+
+
+@pytest.mark.slow
+def test_the_status_of_a_sweep_there_is_the_status_here(laptop, sent):
+    again = search("run", "sent.toml", "--address", laptop["url"], "--storage", laptop["shared"], at=laptop)
+    assert again.returncode == 2
+    assert "the sweep 'sent' has begun" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "answers 403), the one in RAY_AUTH_TOKEN is another's"),
+        ({"RAY_AUTH_TOKEN_PATH": "nowhere"}, "answers 401), none is found here"),
+    ],
+)
+def test_without_the_right_token_nothing_is_sent(laptop, token, said):
+    words = ["run", "sent.toml", "--address", laptop["url"], "--storage", laptop["shared"], "--name", "never"]
+    done = search(*words, at=laptop, env=laptop["env"] | token)
+    assert done.returncode == 2
+    assert f"{laptop['url']} asks for the cluster's token (it {said}" in done.stderr
+    assert not Path(laptop["shared"], "never").exists()
 
 
 @pytest.mark.slow
@@ -191,5 +356,8 @@ def test_a_driver_outside_the_cluster_is_told_how_to_get_in(address):
     spec = read_sweep(
         {"sweep": {"name": "x", "task": "x:Y", "objectives": ["loss min"], "trials": 1}}, source="x", folder="."
     )
-    with pytest.raises(SweepError, match="`ray job submit`"), connected(spec, address=address):
+    with (
+        pytest.raises(SweepError, match=r"`search run FILE --address http://127\.0\.0\.1:8265`"),
+        connected(spec, address=address),
+    ):
         pass

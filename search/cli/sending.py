@@ -1,0 +1,231 @@
+"""Commands that are sent to a cluster from outside, by `--address http://…`, instead of being run here."""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from results.cli.commands import STOPPED
+from results.cli.terminal import Terminal
+from search.errors import SpecError, TaskError
+
+if TYPE_CHECKING:
+    from search.spec import SweepSpec
+    from search.submission import Job
+
+ADDRESS_HELP = "A Ray cluster that runs: `auto` from one of its machines, http://127.0.0.1:8265 from outside."
+
+follow_option = click.option(
+    "--follow/--no-follow",
+    default=True,
+    show_default=True,
+    help="With an --address http://…: show what it prints there, until it ends.",
+)
+
+asked_there_option = click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Ask on a cluster, by http://127.0.0.1:8265 for example; for a storage that this machine does not see.",
+)
+
+
+def sends() -> bool:
+    """Whether the command that was typed goes to a cluster.
+
+    Raises:
+        SpecError: it has an address that nothing can be sent to, and nothing else to do with one.
+    """
+    from search.submission import is_job_server
+
+    params = click.get_current_context().params
+    address = params.get("address")
+    if address is not None and "follow" not in params and not is_job_server(address):
+        raise SpecError(f"--address {address}: expected that of a cluster's dashboard, such as http://127.0.0.1:8265")
+    return is_job_server(address)
+
+
+def send_sweep(terminal: Terminal, spec: "SweepSpec", file: Path) -> None:
+    """Sends `search run` with its sweep file, once that is found in order here."""
+    from search.notification import script
+    from search.submission import check_shared
+
+    check_shared(spec.storage, "--storage" if _given("storage") else f"{file}: storage")
+    _check(spec, terminal.note)
+    module = spec.task.rpartition(":")[0]
+    is_file = module.endswith(".py")
+    hook = script(spec)
+    if hook is not None and hook.is_absolute():
+        hook = None  # lies on the cluster's machines, or is found missing there
+    _send(
+        terminal,
+        name=spec.name,
+        place=f"{spec.storage.rstrip('/')}/{spec.name}",
+        files=(file, Path(spec.folder, module) if is_file else None, hook),
+        modules=() if is_file else (module,),
+    )
+
+
+def send_known(terminal: Terminal, sweep: str, file: Path | None = None) -> None:
+    """Sends what is done with a sweep that has begun."""
+    from search.submission import check_shared
+
+    check_shared(sweep, "the sweep")
+    _send(terminal, name=sweep.rstrip("/").rpartition("/")[2], place=sweep, files=(file,))
+
+
+def ask(terminal: Terminal, sweep: str) -> None:
+    """Sends a short question about a sweep, shows the answer and leaves nothing behind; ends with its exit status."""
+    from search import submission
+
+    submission.check_shared(sweep, "the sweep")
+    context = click.get_current_context()
+    job = submission.send(
+        _again(context),
+        server=context.params["address"],
+        name=f"search-{context.command.name}",
+        width=terminal.width,
+        say=terminal.note,
+    )
+    try:
+        _follow(terminal, job, context)
+    finally:
+        submission.remove(job)
+
+
+def _send(
+    terminal: Terminal, *, name: str, place: str, files: Sequence[Path | None], modules: Sequence[str] = ()
+) -> None:
+    """Sends the command that was typed, with the current folder, and follows it; ends with its exit status."""
+    from search import submission
+
+    context = click.get_current_context()
+    parcel = submission.travelling(*files, modules=modules)
+    for path, why in parcel.left_out.items():
+        terminal.note(f"left out: {path}, {why}")
+    if parcel.untracked:
+        terminal.note(f"left out, because git does not track them: {_some(parcel.untracked)}")
+    job = submission.send(
+        _again(context),
+        server=context.params["address"],
+        name=name,
+        parcel=parcel,
+        width=terminal.width,
+        say=terminal.note,
+    )
+    if not context.params["follow"]:
+        terminal.out(_coming_back(job, place))
+        return
+    terminal.note(f"{name} runs on the cluster as job {job.name}; Ctrl-C ends the looking on alone")
+    try:
+        _follow(terminal, job, context)
+    except KeyboardInterrupt:
+        terminal.note("\n" + _coming_back(job, place))
+        context.exit(STOPPED)
+
+
+def _follow(terminal: Terminal, job: "Job", context: click.Context) -> None:
+    """Shows what a job prints, and ends with its exit status."""
+    from search import submission
+
+    as_json = context.params.get("as_json", False)
+    answer = _Answer(terminal.note if as_json else terminal.out)
+    outcome = submission.follow(job, show=answer.take, say=terminal.note)
+    if outcome.why:
+        terminal.note(f"Error: {outcome.why}")
+    if as_json and answer.document is not None:
+        terminal.json(answer.document)
+    context.exit(outcome.status)
+
+
+def _check(spec: "SweepSpec", say: Callable[[str], None]) -> None:
+    """Finds mistakes here that would otherwise be found there, as far as this machine can."""
+    from search.sweep import prepare
+
+    try:
+        prepare(spec)
+    except TaskError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        say(f"{error}; so the cluster alone can check what the file says of the task")
+
+
+def _coming_back(job: "Job", place: str) -> str:
+    quoted = shlex.quote(place)
+    how = "" if "://" in place else f" --address {job.server}"
+    return "\n".join(
+        [
+            f"job {job.name} goes on, whatever happens to this machine. To come back:",
+            f"  {job.logs_command}",
+            f"  search status {quoted}{how} --watch",
+            f"  search stop {quoted}{how}",
+        ]
+    )
+
+
+def _given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _again(context: click.Context) -> list[str]:
+    """Returns the command line that was typed as it is meant on the cluster."""
+    words = ["search", str(context.command.name)]
+    options = []
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        if isinstance(parameter, click.Argument):
+            words.append(_relative(value))
+        elif parameter.name == "address":
+            if "follow" in context.params:
+                options += ["--address", "auto"]
+        elif parameter.name != "follow" and _given(str(parameter.name)):
+            options += _option(parameter, value)
+    return words + options
+
+
+def _option(parameter: click.Parameter, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [parameter.opts[0] if value else parameter.secondary_opts[0]]
+    if isinstance(value, tuple):  # given several times
+        return [word for each in value for word in (parameter.opts[0], _relative(each))]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for each in values for word in (parameter.opts[0], _relative(each))]
+
+
+def _relative(value: Any) -> str:
+    """A file is named from the folder that travels."""
+    return value.resolve().relative_to(Path.cwd().resolve()).as_posix() if isinstance(value, Path) else str(value)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+class _Answer:
+    """Shows lines, but for what Ray says before the command begins; keeps the JSON document that they end with."""
+
+    def __init__(self, show: Callable[[str], None]):
+        self._show = show
+        self._has_begun = False
+        self._lines: list[str] = []
+
+    def take(self, line: str) -> None:
+        if not self._has_begun and (" job_manager.py:" in line or line.startswith("Running entrypoint for job ")):
+            self._has_begun = line.startswith("Running")
+            return
+        if line == "{":
+            self._lines = [line]
+        elif self._lines:
+            self._lines.append(line)
+        self._show(line)
+
+    @property
+    def document(self) -> Any:
+        try:
+            return json.JSONDecoder().raw_decode("\n".join(self._lines))[0]
+        except ValueError:
+            return None
