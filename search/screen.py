@@ -179,7 +179,7 @@ class Screen:
         for line in head[:left]:
             yield _one_line(line, width, self.glyphs)
         left -= len(head)
-        for title, names, rows in self._sections():
+        for title, names, rows in self._sections(max(0, left)):
             room = left - (3 if names else 2)  # below a blank line, the title and the names
             if room < 1 or not rows:
                 continue
@@ -251,8 +251,8 @@ class Screen:
             text.append(f" {bar(ended / limit, room, self.glyphs)}", style="cyan")
         return text + states
 
-    def _sections(self) -> list[tuple[str, tuple[str, ...], list[list[Text]]]]:
-        """Returns sections: a title, the columns' names (none for lines of text), and rows of cells."""
+    def _sections(self, most: int) -> list[tuple[str, tuple[str, ...], list[list[Text]]]]:
+        """Returns sections: a title, the columns' names (none for lines of text), and rows of cells, `most` at most."""
         shot, glyphs = self.snapshot, self.glyphs
         low, high = scale([trial.curve for trial in (*shot.running, *shot.top)])
 
@@ -275,7 +275,7 @@ class Screen:
                 Text(glyphs.dash if trial.quiet_s is None else duration(trial.quiet_s)),
                 Text(glyphs.fit(trial.node)),
             ]
-            for trial in shot.running
+            for trial in shot.running[:most]
         ]
         top = [
             [
@@ -294,7 +294,7 @@ class Screen:
                 .append(f"{_clock(ending.time)} ", style="dim")
                 .append(glyphs.fit(ending.text), style=STYLES[ending.state] if ending.state != "stopped" else "none")
             ]
-            for ending in shot.endings
+            for ending in shot.endings[:most]
         ]
         return [
             ("running", ("trial", "epoch", f"last {metric}", "best", "curve", "quiet for", "node"), running),

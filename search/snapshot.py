@@ -7,6 +7,7 @@ import bisect
 import dataclasses
 import heapq
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -323,7 +324,7 @@ def _time_left(
     if limits.trials is not None and epochs_per_s > 0:
         epochs, a_trial = _epochs_to_come(state, limits)
         if epochs is not None:
-            to_come = max(0, limits.trials - len(state.ended))
+            to_come = max(0, limits.trials - state.num_ended)
             found.append(
                 (
                     epochs / epochs_per_s,
@@ -339,31 +340,33 @@ def _epochs_to_come(state: SweepState, limits: Limits) -> tuple[float | None, fl
     A trial is taken to be like those that have ended: one that has come to epoch e trains on as those did that came
     further than e. Before a few have ended, a trial is taken to train all its epochs.
     """
-    lengths = sorted(trial.epoch for trial in state.trials.values() if trial.state in ("completed", "stopped"))
-    if len(lengths) < JUDGEABLE:
+    lengths = Counter(trial.epoch for trial in state.in_states("completed", "stopped"))
+    if lengths.total() < JUDGEABLE:
         if limits.epochs is None:
             return None, math.nan
-        lengths = [limits.epochs]
-    sums = [0.0]
-    for length in reversed(lengths):
-        sums.append(sums[-1] + length)
+        lengths = Counter([limits.epochs])
+    ascending = sorted(lengths)
+    # For each length, and for one beyond: how many are as long or longer, and their sum.
+    nums, sums = [0], [0.0]
+    for length in reversed(ascending):
+        nums.append(nums[-1] + lengths[length])
+        sums.append(sums[-1] + lengths[length] * length)
 
     def rest(done: int) -> float:
-        longer = len(lengths) - bisect.bisect_right(lengths, done)
+        longer = len(ascending) - bisect.bisect_right(ascending, done)
         if longer:
-            return sums[longer] / longer - done
+            return sums[longer] / nums[longer] - done
         return max(0.0, (limits.epochs or done) - done)
 
-    begun = [trial for trial in state.trials.values() if trial.state not in ENDED]
     new = max(0, (limits.trials or 0) - len(state.trials))
-    return new * rest(0) + sum(rest(trial.epoch) for trial in begun), rest(0)
+    return new * rest(0) + sum(rest(trial.epoch) for trial in state.unfinished), rest(0)
 
 
 def _failures(state: SweepState) -> tuple[Failure, ...]:
     attempts: dict[str, int] = {}
     trials: dict[str, int] = {}
     last: dict[str, tuple[float, int, str]] = {}
-    for trial in state.trials.values():
+    for trial in map(state.trials.__getitem__, sorted(state.troubled)):
         if trial.state == "failed":
             trials[trial.reason_kind] = trials.get(trial.reason_kind, 0) + 1
             last[trial.reason_kind] = max(
@@ -389,15 +392,12 @@ def _failures(state: SweepState) -> tuple[Failure, ...]:
 
 
 def _stopped(state: SweepState) -> dict[str, int]:
-    kinds: dict[str, int] = {}
-    for trial in state.trials.values():
-        if trial.state == "stopped":
-            kinds[trial.reason_kind] = kinds.get(trial.reason_kind, 0) + 1
-    return dict(sorted(kinds.items()))
+    return dict(sorted(Counter(trial.reason_kind for trial in state.in_states("stopped")).items()))
 
 
 def _endings(state: SweepState, limits: Limits) -> tuple[Ending, ...]:
-    ended = ((trial.ended or 0.0, trial.trial) for trial in state.trials.values() if trial.state in ENDED)
+    lately = [state.trials[number] for number in set(state.recently_ended)]
+    ended = ((trial.ended or 0.0, trial.trial) for trial in lately if trial.state in ENDED)
     latest = [state.trials[number] for _, number in heapq.nlargest(NUM_RECENT, ended)]
     return tuple(
         Ending(

@@ -7,7 +7,7 @@ ledger gives them back. There is no other way for anything to enter the state, s
 import dataclasses
 import heapq
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class SweepState:
         spans: session -> when its first and its last row were written.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
+        recently_ended: which they were, in the same order.
+        troubled: numbers of the trials of which an attempt failed or was lost, or that failed themselves.
     """
 
     def __init__(self, schema: "SweepSchema"):
@@ -58,10 +60,12 @@ class SweepState:
         self.spans: dict[int, tuple[float, float]] = {}
         self.recent_results: deque[float] = deque(maxlen=_RECENT)
         self.recent_ends: deque[float] = deque(maxlen=_RECENT)
+        self.recently_ended: deque[int] = deque(maxlen=_RECENT)
+        self.troubled: set[int] = set()
         self._sign = -1.0 if self.goal == "max" else 1.0
         self._metrics = tuple(schema.metrics)
         self._parameters = tuple((f"{CONFIG}{name}", name) for name in schema.parameters)
-        self._counts: Counter[str] = Counter()
+        self._in: dict[str, set[int]] = {state: set() for state in STATES}
         self._best_losses: dict[int, float] = {}
         self._rows: dict[str, dict[int, dict[str, Any]]] = {table: {} for table in _KEYS}
         self._pieces: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
@@ -116,22 +120,36 @@ class SweepState:
 
     def counts(self) -> dict[State, int]:
         """Returns how many trials are in each state, in the order of `STATES`."""
-        return {state: self._counts[state] for state in STATES}
+        return {state: len(self._in[state]) for state in STATES}
+
+    def in_states(self, *states: str) -> list[TrialState]:
+        """Returns the trials that are in one of these states, by number."""
+        return [self.trials[number] for number in sorted(set().union(*(self._in[state] for state in states)))]
 
     @property
     def ended(self) -> list[TrialState]:
-        """Trials that completed, were stopped or failed."""
-        return [trial for trial in self.trials.values() if trial.state in ENDED]
+        """Trials that completed, were stopped or failed, by number."""
+        return self.in_states(*ENDED)
+
+    @property
+    def ended_numbers(self) -> set[int]:
+        """The numbers of `ended`."""
+        return set().union(*(self._in[state] for state in ENDED))
+
+    @property
+    def num_ended(self) -> int:
+        """How many trials have ended."""
+        return sum(len(self._in[state]) for state in ENDED)
 
     @property
     def unfinished(self) -> list[TrialState]:
-        """Trials that want another attempt: proposed, paused, running, or left over when the sweep ended."""
-        return [trial for trial in self.trials.values() if trial.state not in ENDED]
+        """Trials that want another attempt, by number: proposed, paused, running, or left over when the sweep ended."""
+        return self.in_states(*(state for state in STATES if state not in ENDED))
 
     @property
     def running(self) -> list[TrialState]:
-        """Trials with an attempt that has not ended; in a dead sweep, those it died with."""
-        return [trial for trial in self.trials.values() if trial.state == "running"]
+        """Trials with an attempt that has not ended, by number; in a dead sweep, those it died with."""
+        return self.in_states("running")
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -194,7 +212,8 @@ class SweepState:
         Args:
             limit: not more than so many; None is all.
         """
-        losses = [(loss, n) for n, loss in self._best_losses.items() if self.trials[n].state != "failed"]
+        failed = self._in["failed"]
+        losses = [(loss, n) for n, loss in self._best_losses.items() if n not in failed]
         best = sorted(losses) if limit is None else heapq.nsmallest(limit, losses)
         return [self.trials[number] for _, number in best]
 
@@ -264,6 +283,8 @@ class SweepState:
         attempt.ended = time
         attempt.outcome = row.get("outcome") or ""
         attempt.reason_kind, attempt.reason = row.get("reason_kind") or "", row.get("reason") or ""
+        if attempt.outcome in ("failed", "lost"):
+            self.troubled.add(trial.trial)
         attempt.own_fault = bool(row.get("own_fault"))
         attempt.node, attempt.pid = row.get("node") or "", row.get("pid")
         attempt.from_epoch, attempt.to_epoch = row.get("from_epoch"), row.get("to_epoch")
@@ -331,6 +352,9 @@ class SweepState:
             return
         ended = _seconds(row.get("ended"))
         trial.ended = time if ended is None else ended
+        if state == "failed":
+            self.troubled.add(trial.trial)
+        self.recently_ended.append(trial.trial)
         if time is not None:
             self.recent_ends.append(time)
 
@@ -340,7 +364,7 @@ class SweepState:
         trial = self.trials.get(number)
         if trial is None:
             trial = self.trials[number] = TrialState(trial=number)
-            self._counts[trial.state] += 1
+            self._in[trial.state].add(number)
         return trial
 
     def _identify(self, trial: TrialState, row: Mapping[str, Any]) -> None:
@@ -348,8 +372,8 @@ class SweepState:
         trial.origin, trial.seed, trial.bracket = row.get("origin") or "", row.get("seed") or 0, row.get("bracket") or 0
 
     def _move(self, trial: TrialState, state: State) -> None:
-        self._counts[trial.state] -= 1
-        self._counts[state] += 1
+        self._in[trial.state].discard(trial.trial)
+        self._in[state].add(trial.trial)
         trial.state = state
 
     def _loss(self, row: EpochRow) -> float:

@@ -98,7 +98,7 @@ class TrialState:
         state: one of `STATES`.
         attempt: the number of the last attempt; 0 before the first.
         attempts: all of them by number, in order.
-        epochs: by number; what the last attempt has trained and what of the earlier ones it went on from.
+        epochs: by number, in order; what the last attempt has trained and what of the earlier ones it went on from.
         best_epoch: the epoch of the best finite value of the first objective, the first of equals; None without one.
         reason_kind: why it was stopped or failed; "" otherwise.
         detail: a failure's traceback.
@@ -134,7 +134,7 @@ class TrialState:
     @property
     def epoch(self) -> int:
         """The last epoch it has results of; 0 before the first."""
-        return max(self.epochs, default=0)
+        return next(reversed(self.epochs), 0)
 
     @property
     def is_ended(self) -> bool:
