@@ -37,6 +37,8 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 """Kind of searcher -> what it imports -> the package that has it."""
 
 DEFAULT_TELLING: Telling = "complete"
+SEEN = 1000
+"""TPE goes by so many of the trials that have ended, see `search.study.Study`; docs/scale.md has what that costs."""
 
 
 def missing_packages(kind: str) -> list[str]:
@@ -81,7 +83,10 @@ class Searcher:
         self._coordinates = Coordinates(space, numbers_only=kind == "cmaes")
         self._distributions = {n: self._coordinates.distribution(p) for n, p in self._coordinates.parameters.items()}
         self._num_learnt = 0
-        self._study = Study(self._goals, keep_attributes=kind != "tpe")
+        told_plainly = len(goals) == 1 and self._telling == "complete"
+        self._study = Study(
+            self._goals, keep_attributes=kind != "tpe", seen=SEEN if kind == "tpe" and told_plainly else None
+        )
 
     def ask(self, trial: int) -> dict[str, Any]:
         """Returns a new configuration, which counts as running until its end is told.

@@ -1,9 +1,10 @@
 """The trials that a searcher knows of, as an Optuna study in memory."""
 
+import bisect
 import functools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,9 @@ Told = Literal["complete", "pruned", "forecast", "worst", "failed"]
 as is known by the time of the next proposal; as worse than all others; or as nothing to learn from."""
 Goal = Literal["min", "max"]
 
+BEST = 100
+"""Of the trials that a sampler sees, so many are the best: four times as many as TPE ever calls good."""
+
 
 class Study:
     """An Optuna study whose trials are entered and ended by the sweep's own numbers.
@@ -27,15 +31,18 @@ class Study:
         goals: of each objective.
         keep_attributes: whether samplers may note things with a trial. TPE notes what it has drawn, for processes
             that would see a trial while it is being proposed; here none does, and a rebuilt study has no such notes.
+        seen: samplers see no more than so many of the trials that have ended: the best, and of the others some that
+            are spread evenly over the sweep, so that a proposal does not take ever longer. For one objective, with
+            ends told as `complete` or `worst`. None: they see all.
 
     Attributes:
         optuna: the study itself. Trials learnt from other sweeps come first in it.
     """
 
-    def __init__(self, goals: Sequence[Goal], *, keep_attributes: bool):
+    def __init__(self, goals: Sequence[Goal], *, keep_attributes: bool, seen: int | None = None):
         import optuna
 
-        self._storage = _storage(keep_attributes)
+        self._storage: Any = optuna.storages.InMemoryStorage() if keep_attributes else _forgetful()()
         with _quiet():
             self.optuna = optuna.create_study(
                 storage=self._storage, directions=["minimize" if goal == "min" else "maximize" for goal in goals]
@@ -45,6 +52,10 @@ class Study:
         self._ids: dict[int, int] = {}
         self._ended: dict[int, tuple[Told, Mapping[int, float]]] = {}
         self._due = False
+        self._seen = seen
+        self._running: dict[int, None] = {}
+        self._over: list[int] = []
+        self._best: list[tuple[float, int]] = []
 
     def __contains__(self, trial: int) -> bool:
         return trial in self._ids
@@ -53,13 +64,17 @@ class Study:
         """Returns a new running trial, to be suggested values by `sampler`."""
         self._forecast()
         self.optuna.sampler = sampler
+        if self._seen is not None:
+            self._storage.shown = self._chosen(self._seen)
         asked = self.optuna.ask()
         self._ids[trial] = self._storage.get_trial_id_from_study_id_trial_number(self._id, asked.number)
+        self._running[self._ids[trial]] = None
         return asked
 
     def add(self, trial: int) -> None:
         """Enters a running trial, as yet without coordinates."""
         self._ids[trial] = self._storage.create_new_trial(self._id)
+        self._running[self._ids[trial]] = None
 
     def set(self, trial: int, coordinates: Mapping[str, Any], distributions: Mapping[str, "BaseDistribution"]) -> None:
         """Gives a running trial these coordinates; those not named stay."""
@@ -85,6 +100,13 @@ class Study:
         states = {"complete": TrialState.COMPLETE, "forecast": TrialState.COMPLETE, "failed": TrialState.FAIL}
         state = states.get(how, TrialState.PRUNED)
         self._storage.set_trial_state_values(trial_id, state, list(values) if state == TrialState.COMPLETE else None)
+        del self._running[trial_id]
+        if self._seen is not None:
+            self._over.append(trial_id)
+            if state == TrialState.COMPLETE:
+                bisect.insort(self._best, (self._sign * values[0], trial_id))
+                del self._best[BEST:]
+            return
         if how in ("complete", "forecast"):
             losses = {epoch: self._sign * value for epoch, value in curve.items() if math.isfinite(value)}
             self._ended[trial] = how, losses
@@ -105,7 +127,20 @@ class Study:
             for frozen in self._frozen()
         ]
 
+    def _chosen(self, seen: int) -> "list[FrozenTrial] | None":
+        """Returns the trials that a sampler is to see, in order; None for all."""
+        num = len(self._over)
+        if num <= seen:
+            return None
+        ids = {trial_id for _, trial_id in self._best}
+        others = seen - len(ids)
+        ids.update(self._over[place * num // others] for place in range(others))
+        ids.update(self._running)
+        return [self._storage.get_trial(trial_id) for trial_id in sorted(ids)]
+
     def _frozen(self) -> "list[FrozenTrial]":
+        if self._seen is not None:
+            self._storage.shown = None
         return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def _forecast(self) -> None:
@@ -141,20 +176,32 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _storage(keep_attributes: bool) -> "optuna.storages.InMemoryStorage":
-    import optuna
-
-    return optuna.storages.InMemoryStorage() if keep_attributes else _without_attributes()()
-
-
 @functools.cache
-def _without_attributes() -> "type[optuna.storages.InMemoryStorage]":
+def _forgetful() -> "type[optuna.storages.InMemoryStorage]":
     import optuna
 
     class Forgetful(optuna.storages.InMemoryStorage):
-        """Keeps no notes of samplers."""
+        """Keeps no notes of samplers, and shows them no more trials than they are to see.
+
+        Attributes:
+            shown: these alone; None: all.
+        """
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.shown: list[FrozenTrial] | None = None
 
         def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
             """Does nothing."""
+
+        def get_all_trials(
+            self,
+            study_id: int,
+            deepcopy: bool = True,
+            states: Collection[Any] | None = None,
+        ) -> "list[FrozenTrial]":
+            if self.shown is None:
+                return super().get_all_trials(study_id, deepcopy, states)
+            return [trial for trial in self.shown if states is None or trial.state in states]
 
     return Forgetful

@@ -118,6 +118,33 @@ def test_proposals_are_configurations_of_the_space_and_differ_by_seed(kind):
     assert [second.ask(trial) for trial in range(3)] != proposals[:3]
 
 
+def test_of_many_trials_tpe_sees_the_best_what_runs_and_some_of_the_rest(monkeypatch):
+    monkeypatch.setattr("search.searcher.SEEN", 30)
+    monkeypatch.setattr("search.study.BEST", 10)
+    live = searcher("tpe", telling="complete", startup=5)
+    log = history(live, 120, 4, 5)
+    again = replay(searcher("tpe", telling="complete", startup=5), log)
+    assert [again.ask(120 + i) for i in range(4)] == [live.ask(120 + i) for i in range(4)]
+    assert len(live.state()["trials"]) == 124
+    live.ask(124)
+    seen = live._study.optuna.get_trials(deepcopy=False)
+    ended = [trial for trial in seen if trial.state.is_finished()]
+    values = sorted(
+        min(curve.values()) for _, _, state, _, curve in (e for e in log if e[0] == "tell") if state != "failed"
+    )
+    assert 20 < len(ended) <= 30
+    assert sorted(trial.value for trial in ended if trial.value is not None)[:10] == values[:10]
+    assert [trial.number for trial in seen if not trial.state.is_finished()][-4:] == [120, 121, 122, 123]
+    assert max(trial.number for trial in ended) > 100
+    assert min(trial.number for trial in ended) < 10
+    # Few trials are all seen, so a sweep of usual size goes as it did.
+    monkeypatch.setattr("search.searcher.SEEN", 1000)
+    usual = replay(searcher("tpe", telling="complete", startup=5), log[:60])
+    monkeypatch.setattr("search.searcher.SEEN", None)
+    unlimited = replay(searcher("tpe", telling="complete", startup=5), log[:60])
+    assert [usual.ask(200 + i) for i in range(3)] == [unlimited.ask(200 + i) for i in range(3)]
+
+
 @pytest.mark.parametrize(("kind", "at_most"), [("tpe", 0.35), ("cmaes", 0.6), ("nsga2", 0.6)])
 def test_what_learns_comes_nearer_than_chance(kind, at_most):
     found = searcher(kind, startup=8)
