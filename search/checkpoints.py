@@ -4,7 +4,8 @@
     checkpoints/00017/e00007-a1/manifest.json              written last: without it, the folder does not count
 
 The manifest carries every file's size and SHA-256, and the results of all epochs up to this one: if the driver died
-before it could write them down, they are told again and not trained again.
+before it could write them down, they are told again and not trained again. It has the configuration too: if the driver
+died before it could write down what it had proposed, the next one proposes the same.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,48 @@ def folder_of(trial: int) -> str:
     return f"{FOLDER}/{trial:05d}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unrecorded:
+    """A trial that has saved a state, but that the ledger does not know.
+
+    Attributes:
+        trial: its number.
+        values: its configuration.
+        identity: see `identity`.
+    """
+
+    trial: int
+    values: Mapping[str, Any]
+    identity: str
+
+
+def unrecorded(storage: Storage, known: Container[int]) -> Iterator[Unrecorded]:
+    """Yields the trials of a sweep that are not among the `known` ones and whose newest checkpoint can be read."""
+    for folder in storage.child(FOLDER).names():
+        if not folder.isdecimal() or int(folder) in known:
+            continue
+        for name in reversed(Checkpoints(storage, int(folder), "").names()):
+            try:
+                manifest = json.loads(storage.read(f"{FOLDER}/{folder}/{name}/{MANIFEST}"))
+                yield Unrecorded(trial=int(folder), values=dict(manifest["values"]), identity=str(manifest["identity"]))
+                break
+            except (OSError, StorageError, ValueError, KeyError, TypeError) as error:
+                _log.debug("checkpoint %s of trial %s is not read: %s", name, folder, error)
+
+
 class Checkpoints:
     """The checkpoints of one trial."""
 
-    def __init__(self, storage: Storage, trial: int, identity: str):
+    def __init__(self, storage: Storage, trial: int, identity: str, values: Mapping[str, Any] | None = None):
         """Takes where they lie.
 
         Args:
             storage: of the sweep.
             trial: its number.
             identity: from `identity`; checkpoints of another are not looked at.
+            values: the trial's configuration, which is noted in what is saved.
         """
+        self._values = dict(values or {})
         self._sweep, self._storage = storage, storage.child(folder_of(trial))
         self._identity = identity
 
@@ -112,6 +144,7 @@ class Checkpoints:
             "identity": self._identity,
             "epoch": epoch,
             "attempt": attempt,
+            "values": self._values,
             "files": files,
             "history": list(history),
         }

@@ -100,6 +100,8 @@ class Conductor:
         state: what the sweep has come to.
         stopping: nothing more is handed out, and what runs is asked to save and return.
         budget: what may be used, and what is.
+        saved: configurations of trials that the ledger does not know, but that have saved a state, by number: a driver
+            has died before it could write them down. They are proposed again.
         listeners: called with the table and the row of each new event, once the state has it.
     """
 
@@ -133,6 +135,7 @@ class Conductor:
         """
         self.spec, self.schema, self.state = spec, schema, SweepState(schema)
         self.stopping = False
+        self.saved: dict[int, Mapping[str, Any]] = {}
         self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
         self.concurrency = concurrency
         self._writer, self._session = writer, session
@@ -246,10 +249,13 @@ class Conductor:
             point = self._points[trial]
             values, origin = dict(point.values), point.origin
             self._searcher.add(trial, values)
+        elif trial in self.saved:
+            values, origin = dict(self.saved.pop(trial)), "searcher"
+            self._searcher.add(trial, values)
         else:
             values, origin = self._searcher.ask(trial), "searcher"
         self._proposed.add(trial)
-        seed = int(np.random.SeedSequence([self.spec.seed, trial]).generate_state(1)[0])
+        seed = trial_seed(self.spec.seed, trial)
         bracket = self._start(trial, values)
         self._emit("proposals", event_rows.of_proposal(trial, values, origin=origin, seed=seed, bracket=bracket))
         self._wait(trial, "first")
@@ -476,6 +482,11 @@ class Conductor:
         """Writes down an event that others have made: a session, a final, a sample, an opening of the test split."""
         self._emit(table, dict(row))
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the ledger has all events so far."""
+        return not self._num_buffered
+
     def tick(self) -> None:
         """Writes events to the storage if it is time to; to be called often.
 
@@ -527,6 +538,11 @@ class Conductor:
             if trial.state != "unfinished":
                 self._end_trial(trial.trial, "unfinished", kind, reason)
         self.flush(patiently=False)
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """Returns the seed of a sweep's trial."""
+    return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
 def _larger(gpus: float) -> float:

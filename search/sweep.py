@@ -24,8 +24,8 @@ from results.ledger import Ledger, Writer
 from results.schema import Parameter, SweepSchema
 from results.storage import Storage
 from search import environment, sweep_file
-from search.checkpoints import SPEC_FILE
-from search.conductor import Conductor, FirstPoint
+from search.checkpoints import SPEC_FILE, identity, unrecorded
+from search.conductor import Conductor, FirstPoint, trial_seed
 from search.crews import Connecting, Crew
 from search.errors import SpaceError, SpecError, SweepError, TaskError, did_you_mean
 from search.fields import is_number
@@ -365,6 +365,15 @@ class Session:
     lock: Lock
 
 
+def _saved(prepared: Prepared, storage: Storage, state: SweepState) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yields trials that have saved a state before they could be written down, and their configurations."""
+    spec = prepared.spec
+    for found in unrecorded(storage, state.trials):
+        own = identity(spec.task, spec.options, found.values, trial_seed(spec.seed, found.trial))
+        if found.identity == own and prepared.space.contains(found.values):
+            yield found.trial, found.values
+
+
 @contextlib.contextmanager
 def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     """Takes up a sweep, or begins it, for the length of a `with`; the ledger is put in order at its end.
@@ -394,6 +403,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
         writer = Writer(storage, prepared.schema, session=number, next_seq=ledger.last_seq + 1)
         conductor = make_conductor(prepared, writer, session=number, concurrency=max(1, spec.concurrency))
         conductor.replay(ledger.events())
+        conductor.saved.update(_saved(prepared, storage, conductor.state))
         row = environment.session_row(spec, document, prepared.task, session=number, command=command)
         conductor.note("sessions", row)
         conductor.flush(patiently=False)
@@ -567,8 +577,9 @@ class _Beat:
         if now - self._retained >= RETENTION_S:
             self._retained = now
             self._conductor.flush()
-            with contextlib.suppress(StorageError):
-                self._retention.apply(self._conductor.state)
+            if self._conductor.is_written:  # what is not may happen otherwise once more, and needs its checkpoints
+                with contextlib.suppress(StorageError):
+                    self._retention.apply(self._conductor.state)
             _fit(self._conductor)
         self._watcher.tick()
 

@@ -149,9 +149,8 @@ class Worker:
             let_go_of_models()
         _seed(attempt.seed)
         run = self._task.start(dict(attempt.values), epochs=attempt.epochs, seed=attempt.seed)
-        self._checkpoints = Checkpoints(
-            self._storage, attempt.trial, identity(self._task_path, self._options, attempt.values, attempt.seed)
-        )
+        own = identity(self._task_path, self._options, attempt.values, attempt.seed)
+        self._checkpoints = Checkpoints(self._storage, attempt.trial, own, attempt.values)
         if hasattr(run, "restore"):
             # Also a first attempt may find one: of a session that died before it could write down that it had begun.
             found = self._fetched()

@@ -16,8 +16,8 @@ import pytest
 from results.ledger import Ledger
 from results.places import Folder
 from results.schema import TABLES
-from search import conductor, sweep
-from search.spec import CheckpointSettings, SchedulerSettings
+from search import checkpoints, conductor, sweep
+from search.spec import CheckpointSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
 from tests.search import faults, rig
 
@@ -61,6 +61,29 @@ def test_an_epoch_that_is_trained_again_is_not_judged_again(tmp_path):
         rig.run(given, steps=steps, flush_every=1, workers=3, order=steps)
     rig.run(given, workers=3)
     check_books(sweep.folder_of(given), given.trials)
+
+
+def test_a_trial_whose_proposal_was_not_written_down_goes_on_from_what_it_had_saved(tmp_path):
+    # The driver dies before its first flush. With TPE and results in another order, trials would be proposed otherwise.
+    given = rig.spec(
+        tmp_path,
+        trials=8,
+        searcher=SearcherSettings(kind="tpe", startup_trials=1),
+        scheduler=SchedulerSettings(kind="none"),
+    )
+    rig.run(given, steps=6, flush_every=10**6, workers=6, order=1)
+    place = sweep.folder_of(given)
+    assert not faults.state_of(place).trials
+    saved = {}
+    for trial in range(8):
+        for name in checkpoints.Checkpoints(place, trial, "").names():
+            saved[trial] = int(name[1:6])
+    assert len(saved) > 2
+    state = rig.run(given, workers=2, order=2).state
+    begun = {row["trial"]: row["from_epoch"] for row in reversed(Ledger(place).table("attempt_ends").to_pylist())}
+    assert {trial: begun[trial] for trial in saved} == saved
+    assert {trial.state for trial in state.trials.values()} == {"completed"}
+    check_books(place, 8)
 
 
 class Disk:
