@@ -57,10 +57,38 @@ class Source:
 
     def opened(self, names: Sequence[str]) -> "Results":
         """Returns the sweeps of these names; all of the storage if there are none."""
+        _spare_pandas()
         from results.opening import locate
         from results.opening import open as open_results
 
         return open_results(*([locate(name, self.storage) for name in names] or [self.storage]))
+
+
+class _NoPandas:
+    """Says that there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Refuses it; all else is found by others."""
+        if name == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _spare_pandas() -> None:
+    """Lets pyarrow believe that there is no pandas until a table is to become a frame, for which it looks again.
+
+    Otherwise it imports pandas to see whether the first value that it is given is a series, and that takes longer than
+    all the rest of `results top`.
+    """
+    import pyarrow as pa
+
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.scalar(0)
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def source_options(command: Command) -> Command:

@@ -189,6 +189,22 @@ def test_help_needs_no_table_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_best_trials_are_told_without_pandas_and_frames_can_still_be_had(runs):
+    code = """
+import sys
+import results.cli, results
+try:
+    results.cli.main(["top", "--storage", sys.argv[1]])
+except SystemExit as ending:
+    assert not ending.code
+print("pandas" in sys.modules, len(results.open(sys.argv[1]).trials()), "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, check=True)
+    before, num_trials, after = done.stdout.split()[-3:]
+    assert (before, after) == ("False", "True")
+    assert int(num_trials) > 0
+
+
 def test_the_page_of_columns_is_that_of_the_schema():
     told = "write it anew: python -m results.columns docs/columns.md"
     assert (ROOT / "docs" / "columns.md").read_text("utf-8") == columns.page(), told
