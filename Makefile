@@ -45,7 +45,7 @@ MOVED := remove-moved-venv
 endif
 endif
 
-.PHONY: help install test test-fast check format bench sweep constraints clean
+.PHONY: help install test test-fast test-cluster check format bench sweep constraints clean
 
 help:  ## Print the targets, one line each
 	@echo "Every target sets up .venv by itself the first time (about a minute, 2.5 GB)."
@@ -58,6 +58,9 @@ test: $(STAMP)  ## Run all tests that need no GPU and no cloud (at most 25 minut
 
 test-fast: $(STAMP)  ## Run the quick tests only (at most 3 minutes on 2 cores)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadscope -m "not slow" $(ARGS)
+
+test-cluster: $(STAMP)  ## Break a real `ray up` cluster in every way, on machines made of namespaces (root, Linux; at most 20 minutes)
+	$(PY) -m pytest tests/cluster $(ARGS)
 
 check: $(STAMP)  ## Lint, check the format and the types (ruff, pyright); the tests are `make test`
 	$(PY) -m ruff check .
