@@ -140,7 +140,10 @@ def _tables() -> tuple[Table, ...]:
                 Column("command", TEXT, "", "what was typed"),
                 Column("host", TEXT, "", "name of the machine"),
                 Column("pid", INT, "", "process id of the driver"),
-                Column("commit", TEXT, "", "commit of the code, with + if it was changed since"),
+                Column(
+                    "commit", TEXT, "",
+                    "commit of the code, with + if it was changed since; without a repository, a digest of it",
+                ),
                 Column("python", TEXT, "", "version of Python"),
                 Column("packages", TEXT, "", "packages with their versions: name version, …"),
                 Column("backend", TEXT, "", "backend of Keras"),

@@ -11,6 +11,8 @@ from typing import Any
 
 from search.spec import SweepSpec
 
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("bach", "results", "search")
 COMMIT = "SEARCH_COMMIT"
 """Names, in the environment, the commit of a tree that was sent without its repository."""
 PACKAGES = ("ray", "optuna", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "pyarrow", "chorale-search")
@@ -54,7 +56,10 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Returns the commit of the current folder's repository, with `+` if files differ from it; "" if there is none."""
+    """Returns the commit of the current folder's repository, with `+` if files differ from it.
+
+    Where there is no repository, as on the machines of a cluster, it is `files ` and the digest of the code that runs.
+    """
     if os.environ.get(COMMIT):
         return os.environ[COMMIT]
     here = Path.cwd()
@@ -68,5 +73,19 @@ def commit() -> str:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return run.stdout.strip() if run.returncode == 0 else ""
+        return f"files {digest()}"
+    return run.stdout.strip() if run.returncode == 0 else f"files {digest()}"
+
+
+def digest(folder: Path = ROOT) -> str:
+    """Returns what tells these packages' code from any other, in a checkout as on a cluster, as 12 hexadecimal digits.
+
+    Args:
+        folder: that the packages lie in.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(path for package in OURS for path in (folder / package).rglob("*.py")):
+        whole.update(
+            f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return whole.hexdigest()[:12]
