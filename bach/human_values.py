@@ -10,6 +10,7 @@ import numpy as np
 from bach.corpus import Dataset
 from bach.measures import COPIED_RUN, RATIOS, Reference, measure, measure_many
 from bach.notes import Pitches, Split
+from bach.task_columns import MEASURES
 
 MEDIANS = ("notes", "longest_stuck", "longest_copied_run", "distance")
 """Measures of one chorale that cannot be pooled: of a set, the median over its chorales stands."""
@@ -59,7 +60,7 @@ def human_values(dataset: Dataset, splits: tuple[Split, ...]) -> dict[str, dict[
 def _values(chorales: list[Pitches], reference: Reference | None, *, is_train: bool) -> dict[str, float]:
     pooled = measure_many(chorales)
     single = [measure(chorale, reference) for chorale in chorales]
-    found = {ratio.name: pooled[ratio.name] for ratio in RATIOS}
+    found = {ratio.name: pooled[ratio.name] for ratio in RATIOS if ratio.name in MEASURES}
     for name in MEDIANS:
         values = np.array([each[name] for each in single if name in each])
         if len(values) and not (is_train and name == "longest_copied_run"):

@@ -85,7 +85,7 @@ def record(path: str | os.PathLike = SHIPPED) -> dict[str, Any]:
     """Returns what `model.json` beside the model says of it; empty if there is none that can be read."""
     try:
         return dict(json.loads((find(path).parent / RECORD_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, ModelError):
         return {}
 
 

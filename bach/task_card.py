@@ -12,9 +12,11 @@ LIMITS = """\
   models do. Scores on other data, or of other encodings, do not compare.
 - Some chorales of the held-out splits resemble chorales of train; `test_distinct_nll` and `val_distinct_nll` leave
   those out.
+- A model that was trained on train and valid together has no score on valid that says anything; one that is the mean of
+  several takes as long as all of them.
 - It plans no form: what it writes is plausible from bar to bar. It makes errors that Bach avoids, such as parallel
   fifths, and may repeat stretches of chorales that it was trained on; the measures of its samples say how often and how
-  long.
+  long, those of Bach's own chorales beside them what is usual.
 - A low score is not yet good music. Listen before you use it."""
 """What a user of a model should not expect of it, as Markdown."""
 PRESET_SCORES = "preset_scores.json"

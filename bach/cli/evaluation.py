@@ -63,7 +63,7 @@ def score(
             "choose on valid."
         )
     data = load_data(terminal, source)
-    predictor, facts = _floor(terminal, data, floor) if floor else _model(terminal, data, model)
+    predictor, facts = _floor(terminal, data, floor) if floor else _model(terminal, data, model, split)
     protocols: tuple[ScoreProtocol, ...] = (
         SCORE_PROTOCOLS if protocol == "both" else tuple(p for p in SCORE_PROTOCOLS if p == protocol)
     )
@@ -86,7 +86,7 @@ def _floor(terminal: Terminal, data: "Dataset", floor: str) -> "tuple[Predictor,
     return CountingFloor.fit(data.splits["train"]), {"name": "floor counting", "floor": floor}
 
 
-def _model(terminal: Terminal, data: "Dataset", name: str) -> "tuple[Predictor, dict[str, Any]]":
+def _model(terminal: Terminal, data: "Dataset", name: str, split: Split) -> "tuple[Predictor, dict[str, Any]]":
     start_keras(terminal)
     from bach import model_files
     from bach.prediction import ModelPredictor
@@ -101,7 +101,12 @@ def _model(terminal: Terminal, data: "Dataset", name: str) -> "tuple[Predictor, 
             f"This model was trained on {of}, and is scored on {data.name} ({data.fingerprint[:12]}): chorales scored "
             "here may have been seen in training."
         )
-    kept = ("preset", "family", "parameters", "data", "fingerprint", "seed", "epochs", "best_epoch")
+    learnt = model_files.trained_on(record)
+    if split in learnt and len(learnt) > 1:
+        terminal.note(
+            f"This model was trained on {split}, too: what it scores there is how well it remembers. Score it on test."
+        )
+    kept = ("preset", "family", "parameters", "data", "fingerprint", "seed", "epochs", "best_epoch", "trained_on")
     facts = {"name": f"model {name}", "path": name, **{key: record[key] for key in kept if key in record}}
     return ModelPredictor(model), facts
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,17 @@ def test_a_model_is_scored_with_what_its_record_says(trained, data):
     assert scores["val_nll"] == pytest.approx(record["val_nll"], abs=1e-4)
     assert scores["model"]["family"] == "conv_lstm"
     assert "was trained on" not in result.stderr
+
+
+def test_a_model_that_has_learnt_from_valid_says_so_where_it_is_scored_there(trained, data, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "whole")
+    record = strict_json((trained[0] / "model.json").read_text())
+    (tmp_path / "whole/model.json").write_text(json.dumps({**record, "trained_on": ["train", "valid"]}))
+    marked = bach("score", "--model", tmp_path / "whole", "--data", data, "--protocol", "pieces", "--json")
+    assert "was trained on valid, too: what it scores there is how well it remembers" in marked.stderr
+    assert strict_json(marked.stdout)["model"]["trained_on"] == ["train", "valid"]
+    on_test = bach("score", "--model", tmp_path / "whole", "--data", data, "--protocol", "pieces", "--split", "test")
+    assert "was trained on" not in on_test.stderr
 
 
 def test_a_model_scored_on_other_data_than_its_own_says_so(trained, tmp_path):

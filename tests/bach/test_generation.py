@@ -306,3 +306,14 @@ def test_both_backends_sing_the_same_chorale_for_the_same_seed(tmp_path, family)
         (one == other).all() for key in ("greedy", "drawn") for one, other in zip(*(s[key] for s in sung), strict=True)
     ]
     assert sum(same) >= 3, same
+
+
+def test_each_chorale_of_a_batch_may_have_a_temperature_of_its_own(generator):
+    together = generator.generate(seeds=[3, 3, 4], steps=12, temperatures=[0.5, 1.5, 1.5])
+    for row, (seed, temperature) in enumerate(((3, 0.5), (3, 1.5), (4, 1.5))):
+        [alone] = generator.generate(seeds=[seed], steps=12, settings=SamplingSettings(temperature=temperature))
+        np.testing.assert_array_equal(together[row], alone)
+    with pytest.raises(SettingError, match="temperatures: got 1, expected one for each of the 2 chorales"):
+        generator.generate(seeds=[1, 2], steps=4, temperatures=[1.0])
+    with pytest.raises(SettingError, match="temperature: got 0"):
+        generator.generate(seeds=[1], steps=4, temperatures=[0])
