@@ -2,13 +2,15 @@
 
 The sweeps are run by `search run` and `search resume` on one Ray cluster that stays, so that only drivers start anew: a
 sweep of a fake task with its driver killed, one with its workers killed, one with both at once, one at concurrency 1
-that has to come to what the same sweep comes to undisturbed, and (`--real`) a short one of real chorales.
+that has to come to what the same sweep comes to undisturbed, one on a small disk that is filled to its last byte (as
+root), one whose last flush is cut short after each kill, and (`--real`) a short one of real chorales.
 
-Columns: `kills` are those that met a living process. `accounted for` are trials that have ended and have one row that
-says how. `twice` are rows whose key another row has. `check` is what `results check` finds. `replay` is at how many
-driver kills searcher and scheduler, told anew of the ledger, were equal to what the driver knew at its last flush.
-`again` are epochs that were trained more than once, and `at most` the most that one attempt did again; `policy` is how
-many epochs there are between two checkpoints, plus one that was not yet told.
+Columns: `kills` are those that met a living process. `harmed` is how often the disk was full or a part was cut.
+`accounted for` are trials that have ended and have one row that says how. `twice` are rows whose key another row has.
+`check` is what `results check` finds. `replay` is at how many driver kills searcher and scheduler, told anew of the
+ledger, were equal to what the driver knew at its last flush. `again` are epochs that were trained more than once, and
+`at most` the most that one attempt did again; `policy` is how many epochs there are between two checkpoints, plus one
+that was not yet told.
 
 Run: python benchmarks/bench_faults.py [--kills 30] [--real] [--only both] [--tiny] [--json]
 """
@@ -76,6 +78,24 @@ def real(cluster: faults.Cluster, folder: Path, *, kills: int) -> dict[str, Any]
     return _row(subject, (kills, kills), told, subject.finish(timeout=900))
 
 
+def full(cluster: faults.Cluster, folder: Path, *, trials: int, times: int) -> dict[str, Any]:
+    """Fills the disk below a sweep, again and again, and returns its row."""
+    disk = folder / "disk"
+    with faults.small_disk(disk, size=2_000_000):
+        subject = faults.Subject(
+            cluster, folder, storage=disk / "runs", trials=trials, epoch_s=EPOCH_S, every_s=EVERY_S, patience_s=4.0
+        )
+        done = faults.filling(subject, disk, times=times, seed=times)
+        return _row(subject, (0, 0), [], subject.finish()) | {"harmed": done}
+
+
+def cut(cluster: faults.Cluster, folder: Path, *, trials: int, times: int) -> dict[str, Any]:
+    """Cuts parts of a ledger short, again and again, and returns the sweep's row."""
+    subject = faults.Subject(cluster, folder, trials=trials, epoch_s=EPOCH_S, every_s=EVERY_S)
+    done = faults.cutting(subject, times=times, seed=times)
+    return _row(subject, (done, 0), [], subject.finish()) | {"harmed": done}
+
+
 def _wait_for_work(subject: faults.Subject, driver: Any) -> None:
     until = time.monotonic() + 120
     while not subject.cluster.workers() and driver.poll() is None and time.monotonic() < until:
@@ -114,8 +134,10 @@ def undisturbed(cluster: faults.Cluster, folder: Path, **options: Any) -> dict[i
 
 
 SINGLE = "drivers, concurrency 1"
+FULL, SHORT = "disk full", "part cut short"
 REAL_ONE = "real chorales, both"
-SECTIONS = ("drivers", "workers", "both", SINGLE)
+SECTIONS = ("drivers", "workers", "both", SINGLE, *([FULL] if os.geteuid() == 0 else []), SHORT)
+"""A disk of its own, to be filled, is mounted by root alone."""
 
 
 def measure(kills: int, *, sections: Sequence[str] = SECTIONS, trials: int | None = None) -> dict[str, dict[str, Any]]:
@@ -139,6 +161,11 @@ def measure(kills: int, *, sections: Sequence[str] = SECTIONS, trials: int | Non
             take(SINGLE, lambda: broken(cluster, place / "one", kills=few, seed=1, **single))
             whole = undisturbed(cluster, place / "whole", **single)
             rows[SINGLE]["same_outcome"] = rows[SINGLE]["outcome"] == whole
+        few_times = {"trials": size, "times": max(2, kills // 3)}
+        if FULL in sections:
+            take(FULL, lambda: full(cluster, place / "full", **few_times))
+        if SHORT in sections:
+            take(SHORT, lambda: cut(cluster, place / "cut", **few_times))
         if REAL_ONE in sections:
             take(REAL_ONE, lambda: real(cluster, place / "real", kills=min(kills, 2)))
     for row in rows.values():
@@ -149,14 +176,16 @@ def measure(kills: int, *, sections: Sequence[str] = SECTIONS, trials: int | Non
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Returns the rows in Markdown."""
     names = (
-        "killed | drivers | workers | accounted for | twice | check | replay | epochs | again | at most | policy | s"
+        "broken | drivers | workers | harmed | accounted for | twice | check | replay | epochs | again | at most "
+        "| policy | s"
     )
-    lines = [f"| {names} |", "|" + "---|" * 12]
+    lines = [f"| {names} |", "|" + "---|" * 13]
     for name, row in rows.items():
         cells = [
             name,
             row["drivers_killed"],
             row["workers_killed"],
+            row.get("harmed", ""),
             f"{row['accounted_for']} of {row['trials']}",
             row["twice"],
             len(row["check"]),
@@ -190,7 +219,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=10, help="of drivers, of workers, and of both at once")
     parser.add_argument("--real", action="store_true", help="break a short sweep of real chorales, too")
-    parser.add_argument("--only", action="append", choices=[*SECTIONS, REAL_ONE], help="this part; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=[*SECTIONS, FULL, REAL_ONE], help="this part; may be repeated"
+    )
     parser.add_argument("--tiny", action="store_true", help="two kills each: shows that it runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ from search.fields import is_number
 from search.final_candidates import Source, other_sources
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
-from search.lock import Lock
+from search.lock import Lock, held_by
 from search.native_output import muffled, printed_aside
 from search.notification import notifying
 from search.retention import Retention
@@ -535,6 +535,12 @@ def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
         return
     name = prepared.spec.name
     if not go_on:
+        held = held_by(storage, on_wait=_log.warning)
+        if held is not None:
+            raise SweepError(
+                f"the sweep {name!r} runs already at {storage.uri}: {held}; `search status {name}` shows how it "
+                "stands, and another `name` or `storage` in the file begins a new one"
+            )
         raise SweepError(
             f"the sweep {name!r} has begun at {storage.uri}; `search resume {name}` goes on with it, "
             f"`search extend {name}` gives it more, and another `name` or `storage` in the file begins a new one"

@@ -120,7 +120,7 @@ def _free_ports(count):
 class Subject:
     """A sweep that is run by the command line and broken from outside."""
 
-    def __init__(self, cluster, folder, *, text=None, probe=False, patience_s=None, **options):
+    def __init__(self, cluster, folder, *, text=None, probe=False, patience_s=None, storage=None, **options):
         """Writes the sweep file.
 
         Args:
@@ -128,6 +128,7 @@ class Subject:
             folder: everything goes there.
             text: of the sweep file; without it, one of the fake task.
             probe: whether the driver notes down the state of its searcher and its scheduler with each flush.
+            storage: where the sweep lies; below `folder` without it.
             patience_s: how long the driver waits for a storage that is away; None: as it does by itself.
             options: see `sweep_file`.
         """
@@ -137,7 +138,9 @@ class Subject:
         self.epochs_log = self.folder / "epochs"
         self.epochs_log.mkdir(exist_ok=True)
         self.file = self.folder / "sweep.toml"
-        self.file.write_text(text or sweep_file(storage=self.folder / "runs", log=str(self.epochs_log), **options))
+        self.file.write_text(
+            text or sweep_file(storage=storage or self.folder / "runs", log=str(self.epochs_log), **options)
+        )
         self.probe = self.folder / "probe.json" if probe else None
         self.drivers = 0
 
@@ -465,6 +468,80 @@ def breaking(subject, *, drivers=0, workers=0, both=0, seed=0, within_s=2.0, on_
     if driver is not None and driver.poll() is None:
         driver.wait(300)
     return killed["driver"], killed["worker"]
+
+
+@contextlib.contextmanager
+def small_disk(folder, *, size):
+    """Makes `folder` a file system of its own, of so many bytes, for the length of a `with`.
+
+    Raises:
+        PermissionError: this user may not mount.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
+    if made.returncode:
+        raise PermissionError(f"no file system at {folder}: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def filled(folder):
+    """Fills a disk to its last byte; returns the file that does."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return path
+
+
+def filling(subject, disk, *, times, seed=0):
+    """Fills the disk below a sweep at random moments; returns how often it was full.
+
+    Every third time it stays so until the driver has given up. Leaves the sweep without a driver.
+    """
+    draw = random.Random(seed)
+    driver, full = None, 0
+    for number in range(times):
+        if driver is None or driver.poll() is not None:
+            if driver is not None and subject.is_over:
+                break
+            driver = subject.start()
+            if not subject.wait_for_epochs(subject.trained + 1, driver=driver):
+                continue
+        time.sleep(draw.uniform(0, 1.0))
+        filler = filled(disk)
+        full += 1
+        if number % 3 == 2:
+            driver.wait(120)
+        else:
+            time.sleep(draw.uniform(0.2, 0.5 * (subject.patience_s or 60.0)))
+        filler.unlink()
+    if driver is not None and driver.poll() is None:
+        driver.wait(300)
+    return full
+
+
+def cutting(subject, *, times, seed=0):
+    """Kills drivers and cuts a part of their last flush short, as a crash of the machine may; returns how often."""
+    draw = random.Random(seed)
+    cut = 0
+    for _ in range(times):
+        driver = subject.start()
+        if not subject.wait_for_epochs(subject.trained + 1, driver=driver):
+            break
+        if not kill_driver(driver, draw, within_s=3.0):
+            continue
+        parts = [path for path in Path(subject.place.uri, "ledger").glob("*/s*.parquet") if path.stat().st_size]
+        newest = max((path.name for path in parts), default="")
+        for path in draw.sample([path for path in parts if path.name == newest], bool(newest)):
+            with path.open("r+b") as file:
+                file.truncate(draw.randrange(path.stat().st_size))
+            cut += 1
+    return cut
 
 
 def dying(folder, scheduler, searcher, *, seed):

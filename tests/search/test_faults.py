@@ -209,7 +209,7 @@ def test_a_sweep_can_be_stopped_in_three_ways_and_goes_on_without_loss(cluster, 
     second = subject.start("run", str(subject.file))
     third = subject.start("resume", subject.place.uri)
     assert (second.wait(60), third.wait(60)) == (2, 2)
-    assert "has begun at" in subject.said
+    assert f"runs already at {subject.place.uri}: process {first.pid} on" in subject.said
     assert f"runs already: process {first.pid} on" in subject.said
 
     first.send_signal(signal.SIGINT)
