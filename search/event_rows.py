@@ -31,8 +31,9 @@ def of_attempt_end(trial: TrialState, progress: Progress, *, fault: bool, held_s
         trial: as it stands.
         progress: how the attempt ended, and what its worker told of it.
         fault: whether it counts against the trial's retries.
-        held_s: how long it held its resources, if its worker has not told; None if nobody knows.
+        held_s: how long it was out, by the driver's clock; None if nobody knows.
     """
+    worked_s = progress.facts.get("wall_s")
     return {
         "trial": trial.trial,
         "attempt": trial.attempt,
@@ -43,6 +44,8 @@ def of_attempt_end(trial: TrialState, progress: Progress, *, fault: bool, held_s
         "own_fault": fault,
         "to_epoch": trial.epoch,
         "wall_s": held_s,
+        # A difference of two durations: the clocks of two machines are never compared.
+        "wait_s": None if held_s is None or worked_s is None else max(0.0, held_s - worked_s),
         **progress.facts,
     }
 

@@ -88,7 +88,6 @@ class Worker:
         self._attempt = attempt
         self._out, self._err = Bounded(sys.stdout, OUTPUT_LIMIT), Bounded(sys.stderr, OUTPUT_LIMIT)
         self._began = time.monotonic()
-        self._wait_s = max(0.0, time.time() - attempt.handed_out)
         self._run: Any = None
         self._history: list[dict[str, Any]] = []
         self._saved_at, self._save_s, self._unsaved = self._began, 0.0, ""
@@ -279,7 +278,6 @@ class Worker:
                 "node": platform.node(),
                 "pid": os.getpid(),
                 "from_epoch": self._from_epoch,
-                "wait_s": self._wait_s,
                 "start_s": self._start_s,
                 "train_s": self._train_s,
                 "wall_s": time.monotonic() - self._began,
