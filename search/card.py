@@ -19,7 +19,7 @@ def text(card: Mapping[str, Any]) -> str:
 
 def _origin(card: Mapping[str, Any]) -> Iterator[str]:
     data = card["data"]
-    best = f"the weights are those of epoch {card['best_epoch']}"
+    best = f"the weights are those of epoch {card.get('best_epoch')}"
     if card.get("kind") == "trial":
         yield f"# The model of trial {card['trial']} of sweep {card['sweep']}"
         yield ""
@@ -35,16 +35,62 @@ def _origin(card: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield f"# The model that sweep {card['sweep']} chose"
         yield ""
-        yield (
-            f"Made {card['made']} by `{card['task']}`, the configuration of trial {card['trial']}, trained anew with "
-            f"seed {card['seed']} for {card['epochs']} epochs; {best}."
-        )
+        yield from _kind(card, best)
     if "sweep_seed" in card:
         yield f"The sweep's own seed is {card['sweep_seed']}."
     yield ""
     if data["name"]:
         yield f"Data: {data['name']}, fingerprint `{data['fingerprint']}`. Scores on other data do not compare."
         yield ""
+
+
+def _kind(card: Mapping[str, Any], best: str) -> Iterator[str]:
+    """What a model that was chosen is made of."""
+    made = f"Made {card['made']} by `{card['task']}`"
+    whose = f"the configuration of trial {_trial(card)}"
+    if card.get("kind") == "ensemble":
+        models, compared = card["ensemble"]["models"], card["ensemble"]
+        yield f"{made}, **{len(models)} models as one**: its probabilities are the mean of theirs, each run every time."
+        yield ""
+        yield from _table(
+            ("final", "trial", "seed"), ((model["final"], _trial(model), model["seed"]) for model in models)
+        )
+        span = compared["interval"]
+        told = f", 95 % over pieces {_number(span[0])} to {_number(span[1])}" if span else ""
+        yield (
+            f"On valid its {card['objective']} is {_number(compared['score'])}, the best single model's "
+            f"{_number(compared['single'])} (difference {_number(compared['difference'])}{told})."
+        )
+        costs = [
+            f"{name} {_number(value)} against {_number(compared['single_costs'][name])}"
+            for name, value in compared["costs"].items()
+            if name in compared["single_costs"]
+        ]
+        if costs:
+            yield f"What it costs: {', '.join(costs)}."
+    elif card.get("kind") == "whole":
+        chosen = card["chosen"]
+        yield (
+            f"{made}, {whose}, **trained on train and valid** with seed {card['seed']}, for the {card['epochs']} "
+            "epochs that were best for the model that was chosen; the weights are those of the last."
+        )
+        yield ""
+        yield (
+            f"What was chosen and compared is final {chosen['final']}, trained on train alone. What is said of valid "
+            "is said of that; this model has seen valid. The test split was opened for both:"
+        )
+        yield ""
+        shown = [name for name in chosen["scores"] if not _is_end(name, chosen["scores"])]
+        yield from _table(
+            ("on test", "this model", "trained on train alone"),
+            ((name, _with_interval(name, card["scores"]), _with_interval(name, chosen["scores"])) for name in shown),
+        )
+    else:
+        yield f"{made}, {whose}, trained anew with seed {card['seed']} for {card['epochs']} epochs; {best}."
+
+
+def _trial(card: Mapping[str, Any]) -> str:
+    return f"{card['trial']} of sweep {card['source']}" if card.get("source") else str(card["trial"])
 
 
 def _limits(card: Mapping[str, Any]) -> Iterator[str]:
@@ -159,7 +205,7 @@ def _contenders(card: Mapping[str, Any]) -> Iterator[str]:
             ("trial", "mean", "trainings", "in the sweep"),
             (
                 (
-                    contender["trial"],
+                    _trial(contender),
                     _number(contender["mean"]),
                     ", ".join(_number(value) for value in contender["scores"]),
                     _number(contender["in_sweep"]),

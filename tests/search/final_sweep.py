@@ -1,5 +1,6 @@
 """A finished sweep whose final job tests run, and a crew that dies at it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,37 @@ TASKS = Path(__file__).parent / "final_task.py"
 class Sweep:
     """A finished sweep in a folder, and its final job as a new process would run it."""
 
-    def __init__(self, folder, trials, *, task="Numbers", name="toy", **options):
+    def __init__(
+        self, folder, trials, *, task="Numbers", name="toy", objective=("loss", "min"), parameter="rate", **options
+    ):
         self.storage, self.log, self.name = Storage(folder / name), folder / "log", name
         self.log.mkdir(parents=True, exist_ok=True)
         self.task, self.options = f"{TASKS}:{task}", {"log": str(self.log), **options}
         made = load_task(self.task, self.options)
         self.schema = SweepSchema(
             sweep=name,
-            parameters={"rate": Parameter("float")},
+            parameters={parameter: Parameter("float")},
             metrics=declared(self.task, made),
             scores=declared(self.task, made, "scores"),
             measures=declared(self.task, made, "measures"),
-            objectives=(("loss", "min"),),
+            objectives=(objective,),
         )
         writer = Writer(self.storage, self.schema, session=1, next_seq=0)
         data = dict(zip(("data", "data_fingerprint"), made.data() if hasattr(made, "data") else ("", ""), strict=True))
         writer.append("sessions", {"session": 1, **data})
         for number, (rate, state, loss) in enumerate(trials):
-            config = {"config.rate": rate}
+            config = {f"config.{parameter}": rate}
             writer.append("proposals", {"trial": number, "origin": "searcher", "seed": 7, "bracket": 0, **config})
             writer.append("attempts", {"trial": number, "attempt": 1, "cause": "first", "cpus": 1.0, "gpus": 0.0})
             writer.append("epochs", {"trial": number, "attempt": 1, "epoch": 1, "duration_s": 0.1, "loss": loss})
             writer.append("trials", {"trial": number, "state": state, "seed": 7, "attempts": 1, "epochs": 1, **config})
         writer.flush()
+
+    def made(self):
+        return load_task(self.task, self.options)
+
+    def card(self):
+        return json.loads(self.storage.read("bundle/card.json"))
 
     def state(self):
         return SweepState(self.schema).replay(Ledger(self.storage).events())

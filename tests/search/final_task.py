@@ -48,6 +48,7 @@ class Numbers:
         for number in range(count):
             for name, origin in (("cold", ""), ("hot", f"{split}/{number}")):
                 called = name if not number else f"{name}-{number + 1}"
+                called = "cold" if self.fails == "names" else called
                 self.mark(f"sample {split}")
                 (out / f"{called}.txt").write_text(f"{called} {model}")
                 about = {"kind": "continued" if origin else "free", "origin": origin}
@@ -58,6 +59,8 @@ class Numbers:
 
     def start_whole(self, values, *, epochs, seed):
         self.mark("whole")
+        if self.fails == "whole":
+            raise ValueError("not that much")
         return self.start(values, epochs=epochs, seed=seed)
 
     def next_steps(self, folder):
@@ -116,10 +119,12 @@ class Run:
 
 
 class NoisyRun(Run):
-    last = 0.0
+    @property
+    def last(self):
+        return self.rate + 1 / self.done + random.Random(self.seed).gauss(0, self.task.noise)
 
     def epoch(self):
-        self.last = super().epoch()["loss"] + random.Random(self.seed).gauss(0, self.task.noise)
+        super().epoch()
         return {"loss": self.last, "size": 1 / self.rate, "speed": 50.0}
 
 
