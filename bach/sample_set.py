@@ -29,7 +29,7 @@ TEMPERATURES = {"cold": 0.8, "medium": 1.0, "hot": 1.5}
 PROMPT_STEPS = 64
 """How much of a human chorale one goes on from at most: four bars of 4/4. Half of a short chorale is given."""
 TRIES = 8
-"""Attempts at the harmony, all cold, of which the one with the fewest faults is kept."""
+"""Attempts at the harmony, all medium, of which the one with the fewest faults is kept; cold ones hardly move."""
 BATCH = 64
 """Chorales made at once."""
 FORMATS = ("midi", "musicxml", "wav", "png", "svg", "json")
@@ -240,7 +240,7 @@ def _harmony(dataset: Dataset, split: Split, pieces: Sequence[Chorale], steps: i
             steps=length,
             given=given,
             seed=seed + number,
-            temperature=TEMPERATURES["cold"],
+            temperature=TEMPERATURES["medium"],
         )
         for number in range(TRIES)
     ]

@@ -276,7 +276,7 @@ def test_a_model_shows_what_it_can_do_in_all_formats(task, exported, tmp_path):
     samples = list(task.samples(exported, tmp_path, count=1, split="valid"))
     assert len({name for name, *_ in samples}) == len(samples) == 8
     assert [about["kind"] for *_, about in samples] == ["free"] * 3 + ["continued"] * 3 + ["harmony", "original"]
-    assert [measures.get("temperature") for _, _, measures, _ in samples] == [0.8, 1.0, 1.5] * 2 + [0.8, None]
+    assert [measures.get("temperature") for _, _, measures, _ in samples] == [0.8, 1.0, 1.5] * 2 + [1.0, None]
     valid = {chorale.id for chorale in task.dataset.splits["valid"]}
     for name, path, measures, about in samples:
         assert path == tmp_path / f"{name}.mid"
