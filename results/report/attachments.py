@@ -17,7 +17,7 @@ from results.errors import ResultsError
 from results.report import sounds
 from results.storage import Storage
 
-ROOM: Mapping[str, int] = {"sound": 5_200_000, "picture": 2_200_000, "download": 600_000}
+ROOM: Mapping[str, int] = {"sound": 5_200_000, "picture": 2_600_000, "download": 600_000}
 """Bytes of a page for all files of a sort together, as they stand in the page."""
 MOST_READ_BYTES = 64_000_000
 """A larger file is not even looked at."""
