@@ -37,7 +37,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 """Kind of searcher -> what it imports -> the package that has it."""
 
 DEFAULT_TELLING: Telling = "complete"
-SEEN = 1000
+SEEN = 500
 """TPE goes by so many of the trials that have ended, see `search.study.Study`; docs/scale.md has what that costs."""
 
 

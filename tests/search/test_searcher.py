@@ -138,7 +138,7 @@ def test_of_many_trials_tpe_sees_the_best_what_runs_and_some_of_the_rest(monkeyp
     assert max(trial.number for trial in ended) > 100
     assert min(trial.number for trial in ended) < 10
     # Few trials are all seen, so a sweep of usual size goes as it did.
-    monkeypatch.setattr("search.searcher.SEEN", 1000)
+    monkeypatch.setattr("search.searcher.SEEN", 500)
     usual = replay(searcher("tpe", telling="complete", startup=5), log[:60])
     monkeypatch.setattr("search.searcher.SEEN", None)
     unlimited = replay(searcher("tpe", telling="complete", startup=5), log[:60])
