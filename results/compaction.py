@@ -11,6 +11,9 @@ import pyarrow as pa
 from results.parts import SUPERSEDED, Part, Parts, compacted_name, encode, last_of_key, once
 from results.schema import TABLES, SweepSchema
 
+LARGE = 1_000_000
+"""A writer leaves parts of so many rows as they are: to write them again would keep its sweep waiting for seconds."""
+
 
 def compact_all(parts: Parts, schema: SweepSchema) -> None:
     """Makes each table one part in which every key stands once; what was superseded goes to a folder of its own."""
@@ -41,7 +44,8 @@ def merge_small(
 ) -> list[Part]:
     """Puts a writer's own fresh parts of a table together, with older compacted ones that are no larger.
 
-    So a row is rewritten as often as the number of rows doubles, not with every call.
+    So a row is rewritten as often as the number of rows doubles, not with every call, and never once it stands in a
+    part of `LARGE` rows.
 
     Args:
         parts: the files.
@@ -55,7 +59,7 @@ def merge_small(
     """
     size, merged = sum(len(rows) for _, rows in fresh), []
     for part in reversed(old):
-        if part.rows > size:
+        if part.rows > min(size, LARGE - 1):
             break
         merged.append(part)
         size += part.rows

@@ -236,6 +236,16 @@ def test_all_parts_of_a_table_have_one_schema(storage):
         assert len(files(storage, table)) > 1
 
 
+def test_a_writer_leaves_large_parts_as_they_are(storage, monkeypatch):
+    monkeypatch.setattr("results.compaction.LARGE", 4)
+    fill(storage, 16, compact_every=2)
+    large = {name for name in Ledger(storage).parts.listing()["epochs"] if name.compacted and name.rows >= 4}
+    assert len(large) > 2
+    fill(storage, 8, compact_every=2)
+    assert large < set(Ledger(storage).parts.listing()["epochs"])
+    assert len(seqs(storage)) == len(set(seqs(storage)))
+
+
 def test_files_put_aside_disturb_no_other_reader(storage):
     out = fill(storage, 3)
     files(storage, "epochs")[1].write_bytes(b"")
