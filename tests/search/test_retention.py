@@ -11,7 +11,6 @@ from search.spec import CheckpointSettings
 from search.state import SweepState
 from search.task import declared
 
-
 METRICS = {"loss": ("nats", "falls", "min")}
 
 
