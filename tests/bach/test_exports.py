@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from bach import backend, exports
+from bach.ensemble import combined
 from bach.errors import SettingError
 from bach.hypermodel import build, parameters
 from bach.models.presets import PRESETS
@@ -19,9 +20,10 @@ TINY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", exports.FORMS)
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", [*TINY, "ensemble"])
 def test_a_model_in_another_form_gives_the_same_probabilities(family, form, tmp_path):
-    model = build(parameters({"model.family": family, **TINY[family]}))
+    members = [build(parameters({"model.family": each, **TINY[each]})) for each in TINY if family in (each, "ensemble")]
+    model = combined(members) if family == "ensemble" else members[0]
     assert exports.export(model, form, tmp_path) < 1e-5
     assert (tmp_path / ("saved_model.pb" if form == "saved_model" else "model.onnx")).is_file()
 
