@@ -8,7 +8,12 @@ its difference to the best one seen hold the truth; how often both best ones are
 `resampling` draws seeds with replacement as it does pieces. `own 0`, `own 2`, ... is `results.statistics` with that
 `OWN_SPREAD`: the smaller, the more a configuration's own seeds say of its spread.
 
-Run: python benchmarks/bench_choice.py [--runs N] [--json]
+With --racing: eight configurations whose true means are drawn (sd 0.015 between them), or six that are fixed; two seeds
+for each, and twice as many trainings again that either go to all alike (*fixed*) or where `results.racing` sends them.
+Costs are dealt at random. Columns: how often the chosen one is truly within 0.005 of the best; how far behind it is on
+average; trainings that were added; how often intervals hold the truth; how many are tied in the end.
+
+Run: python benchmarks/bench_choice.py [--racing] [--runs N] [--json]
 """
 
 import argparse
@@ -18,7 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from results import statistics
-from results.statistics import Configuration, compare
+from results.racing import next_seeds
+from results.statistics import Configuration, Cost, choose, compare
 
 MEANS = (1.0, 1.0, 1.01, 1.03)
 SPREADS = {"alike": (0.01,) * 4, "unlike": (0.02, 0.005, 0.01, 0.005)}
@@ -73,13 +79,75 @@ def resampled(made: Sequence[Configuration], rng: np.random.Generator, draws: in
     return float(means.mean()), float(np.delete(behind, best).mean()), float(tied[0] and tied[1]), float(tied.sum())
 
 
+FIXED = (1.0, 1.0, 1.005, 1.01, 1.02, 1.04)
+GOOD = 0.005
+FIRST, WIDTH = 2, 2
+"""Seeds for all before racing, and trainings at a time."""
+
+
+def raced(
+    rng: np.random.Generator, means: Sequence[float], rule: statistics.Rule, draws: int, *, racing: bool
+) -> tuple[float, float, float, float, float]:
+    """Returns what comes of one final job: chosen well, behind the best, trainings added, intervals right, tied."""
+    count = len(means)
+    scores = [[rng.normal(mean, 0.01) for _ in range(FIRST)] for mean in means]
+    costs = [Cost(name="cost", goal="min", values=dict(enumerate(10.0 * (1 + rng.permutation(count)))))]
+    left = FIRST * count
+    while True:
+        found = compare(
+            [Configuration(name=name, scores=tuple(each)) for name, each in enumerate(scores)], draws=draws, seed=left
+        )
+        wanted = next_seeds(found, min(WIDTH, left), rule=rule) if racing else list(range(count)) * (left > 0)
+        if not wanted:
+            break
+        for name in wanted:
+            scores[int(str(name))].append(rng.normal(means[int(str(name))], 0.01))
+        left -= len(wanted)
+    chosen = means[int(str(choose(found, rule=rule, costs=costs)))] - min(means)
+    held = [
+        s.interval is not None and s.interval[0] <= means[int(str(s.name))] <= s.interval[1] for s in found.standings
+    ]
+    return float(chosen <= GOOD), chosen, float(FIRST * count - left), float(np.mean(held)), float(len(found.tied))
+
+
+def race(runs: int, draws: int, as_json: bool) -> None:
+    """Prints a line for each kind of means, rule and way of giving seeds."""
+    rows = []
+    for name in ("fixed means", "drawn means"):
+        for rule in statistics.RULES:
+            for racing in (False, True):
+                rng, results = np.random.default_rng(5), []
+                for _ in range(runs):
+                    means = FIXED if name == "fixed means" else tuple(rng.normal(1.0, 0.015, 8).tolist())
+                    results.append(raced(rng, means, rule, draws, racing=racing))
+                good, behind, added, held, tied = np.mean(results, axis=0).tolist()
+                way = "racing" if racing else "fixed"
+                rows.append(
+                    {"means": name, "rule": rule, "seeds": way, "good": good, "behind": behind, "added": added,
+                     "intervals": held, "tied": tied}
+                )  # fmt: skip
+    if as_json:
+        print(json.dumps({"runs": runs, "rows": rows}, indent=1))
+        return
+    print(f"{'means':13}{'rule':20}{'seeds':8}{'good':>7}{'behind':>9}{'added':>7}{'intervals':>11}{'tied':>7}")
+    for row in rows:
+        print(
+            f"{row['means']:13}{row['rule']:20}{row['seeds']:8}{row['good']:>7.3f}{row['behind']:>9.5f}"
+            f"{row['added']:>7.1f}{row['intervals']:>11.3f}{row['tied']:>7.2f}"
+        )
+
+
 def main() -> None:
     """Prints a line for each kind of spread, number of seeds and way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=400, help="simulated sweeps for each line")
     parser.add_argument("--draws", type=int, default=600, help="draws of each bootstrap")
     parser.add_argument("--json", action="store_true", help="a document instead of a table")
+    parser.add_argument("--racing", action="store_true", help="what racing gives against seeds for all alike")
     asked = parser.parse_args()
+    if asked.racing:
+        race(asked.runs, asked.draws, asked.json)
+        return
     rows = []
     for name, spreads in SPREADS.items():
         for seeds in SEEDS:

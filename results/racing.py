@@ -1,25 +1,42 @@
-"""Which configurations should be trained once more, so that it is decided which one is the best."""
+"""Which configurations should be trained once more, so that it is decided which one is taken."""
 
 import math
 from collections.abc import Hashable
 
-from results.statistics import Comparison
+from results.statistics import Comparison, Rule
 
 
-def next_seeds(comparison: Comparison, count: int) -> list[Hashable]:
+def next_seeds(comparison: Comparison, count: int, *, rule: Rule = "best_mean") -> list[Hashable]:
     """Returns the configurations that the next fresh seeds should go to, one name a training; none if it is decided.
 
-    It is decided when only one may still be the best. Until then each seed goes to one of two: the best mean, and of
-    those tied with it the one that the figures tell apart from it least. Of these two it goes to the one whose mean
-    becomes surer by it. A longer list begins with the shorter one.
+    It is decided when only one may still be the best. Until then, if the best mean is to be taken, each seed goes to
+    one of two: the best mean, and of those tied with it the one that the figures tell apart from it least; and of these
+    two to the one whose mean becomes surer by it. The other rules take what is tied with the best, and whether one is
+    tied depends on how well all are known: there, each seed goes to the one that has the fewest. docs/decisions/0007
+    has the figures. A longer list begins with the shorter one.
 
     Args:
         comparison: from `results.statistics.compare`, over seeds.
         count: so many at most.
+        rule: how one is taken in the end.
     """
-    best, *others = comparison.tied
-    if not others or any(standing.seed_error is None for standing in comparison.tied):
+    tied = comparison.tied
+    if len(tied) < 2 or any(standing.seed_error is None for standing in comparison.standings):
         return []
+    return _surest(comparison, count) if rule == "best_mean" else _fewest(comparison, count)
+
+
+def _fewest(comparison: Comparison, count: int) -> list[Hashable]:
+    trainings = {standing.name: standing.num_trainings for standing in comparison.standings}
+    found: list[Hashable] = []
+    while len(found) < count:
+        found.append(min(trainings, key=lambda name: trainings[name]))  # the best mean first among equals
+        trainings[found[-1]] += 1
+    return found
+
+
+def _surest(comparison: Comparison, count: int) -> list[Hashable]:
+    best, *others = comparison.tied
     spread = {s.name: (s.seed_error or 0.0) ** 2 * s.num_trainings for s in comparison.tied}
     trainings = {s.name: s.num_trainings for s in comparison.tied}
 

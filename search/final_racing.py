@@ -73,7 +73,7 @@ def race(
 
 def _wanted(rows: Sequence[dict[str, Any]], book: FinalBook, way: Way, count: int) -> list[Key]:
     found = compared(book.state, rows, way)
-    return [] if found is None else [cast("Key", name) for name in next_seeds(found[0], count)]
+    return [] if found is None else [cast("Key", name) for name in next_seeds(found[0], count, rule=way.rule)]
 
 
 def _known(trainings: Trainings, book: FinalBook, order: dict[Key, Candidate], final: FinalSettings) -> list[Planned]:

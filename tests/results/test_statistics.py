@@ -9,11 +9,13 @@ import pytest
 
 from results import statistics
 from results.errors import CallerError
+from results.racing import next_seeds
 from results.statistics import RULES, Comparison, Configuration, Cost, choose
 
 # What cannot be told is None; here it is known where it can.
 compare: Any = statistics.compare
 shrunken: Any = statistics.shrunken
+difference: Any = statistics.difference
 WEIGHTS = np.random.default_rng(3).integers(100, 400, 30).astype(float)
 
 
@@ -240,3 +242,90 @@ def test_what_a_sweep_promised_cannot_be_told_without_a_spread():
     assert shrunken([1.0, 1.0, 1.0], 0.1) == [1.0, 1.0, 1.0]
     assert shrunken([1.0, 1.1, 1.2], 9.0) == pytest.approx([1.1, 1.1, 1.1])
     assert shrunken([1.0, 1.1, 1.2], 0.0) == [1.0, 1.1, 1.2]
+
+
+# --- racing -----------------------------------------------------------------------------------------------------------
+
+
+def raced(rng, means, *, extra, racing, draws=120) -> Comparison:
+    """Trainings with two seeds each and `extra` more: where racing sends them, two at a time, or to all alike."""
+    scores = [[rng.normal(mean, 0.01) for _ in range(2)] for mean in means]
+    if not racing:
+        for each, mean in zip(scores, means, strict=True):
+            each += [rng.normal(mean, 0.01) for _ in range(extra // len(means))]
+        extra = 0
+    while True:
+        made = [Configuration(name=name, scores=tuple(each)) for name, each in enumerate(scores)]
+        found = compare(made, draws=draws, seed=extra)
+        for name in next_seeds(found, min(2, extra)):
+            scores[name].append(rng.normal(means[name], 0.01))
+            extra -= 1
+        if sum(map(len, scores)) == sum(len(one.scores) for one in made):
+            return found
+
+
+@cache
+def races(racing):
+    found = []
+    for run in range(120):
+        rng = np.random.default_rng(run)
+        means = rng.normal(1.0, 0.015, 8)
+        found.append((means, raced(rng, means, extra=16, racing=racing)))
+    return found
+
+
+def test_racing_chooses_better_than_as_many_seeds_given_to_all_alike():
+    behind = {
+        racing: np.mean([means[choose(found, rule="best_mean")] - means.min() for means, found in races(racing)])
+        for racing in (False, True)
+    }
+    assert behind[True] < 0.8 * behind[False]
+
+
+def test_intervals_hold_the_truth_after_racing():
+    for racing in (False, True):
+        held = [within(s.interval, means[s.name]) for means, found in races(racing) for s in found.standings]
+        assert 0.93 <= np.mean(held) <= 0.995
+        assert np.mean([found.of(int(means.argmin())).tied for means, found in races(racing)]) >= 0.95
+
+
+def test_racing_gives_seeds_to_the_best_and_its_nearest_rival_and_none_when_it_is_decided():
+    scores = {0: (1.0, 1.02), 1: (1.003, 1.023), 2: (1.02, 1.04), 3: (1.9, 1.92)}
+    found = compare([Configuration(name=name, scores=each) for name, each in scores.items()])
+    assert sorted(next_seeds(found, 2)) == [0, 1]
+    longer = next_seeds(found, 9)
+    assert longer[:2] == next_seeds(found, 2)
+    assert 3 not in longer
+    # Whether one is tied depends on how well all are known: there, everyone is given as many.
+    assert sorted(next_seeds(found, 4, rule="tied_cheapest")) == [0, 1, 2, 3]
+    decided = compare([Configuration(name=0, scores=(1.0, 1.01)), Configuration(name=1, scores=(2.0, 2.01))])
+    assert next_seeds(decided, 5) == next_seeds(decided, 5, rule="tied_cheapest") == []
+    assert next_seeds(compare([Configuration(name=n, scores=(1.0,)) for n in range(2)]), 5) == []
+
+
+def test_racing_goes_to_those_whose_mean_is_least_sure():
+    made = [Configuration(name=0, scores=(1.0, 1.01, 0.99, 1.0, 1.02, 0.98)), Configuration(name=1, scores=(1.0, 1.03))]
+    assert next_seeds(compare(made), 3) == [1, 1, 1]
+
+
+# --- two models over the same pieces ----------------------------------------------------------------------------------
+
+
+def test_two_models_are_compared_over_the_same_pieces():
+    rng, right = np.random.default_rng(1), []
+    for run in range(200):
+        hard = rng.normal(0, 0.1, len(WEIGHTS))
+        both = [hard + gap + rng.normal(0, 0.02, len(WEIGHTS)) for gap in (0.01, 0.0)]
+        one, other = ({f"p{i}": (float(v[i]), WEIGHTS[i]) for i in range(len(WEIGHTS))} for v in both)
+        apart, interval = difference(one, other, seed=run, draws=300)
+        assert apart == pytest.approx(float((both[0] - both[1]) @ WEIGHTS / WEIGHTS.sum()))
+        assert interval[1] - interval[0] < 0.05
+        right.append(within(interval, 0.01))
+    assert 0.9 <= np.mean(right) <= 0.985
+
+
+def test_of_other_pieces_or_too_few_no_interval_is_invented():
+    few = {f"p{i}": (1.0 + i, 1.0) for i in range(4)}
+    assert difference(few, {name: (value - 0.5, weight) for name, (value, weight) in few.items()}) == (0.5, None)
+    with pytest.raises(CallerError, match="two models cannot be compared"):
+        difference(few, {"other": (1.0, 1.0)})
