@@ -1,4 +1,4 @@
-"""The search space, written once: what a model is made of and how it is trained, as one function of `hp`."""
+"""Models at the points of the search space, and the space as KerasTuner takes it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import keras
 import keras_tuner
 
 from bach.corpus import Dataset
+from bach.declaration import declare
 from bach.errors import BachError, SettingError, did_you_mean
 from bach.layers import NoteInputs
-from bach.models import FAMILIES
 from bach.settings import TrainingSettings
 from bach.training import Training
 
@@ -23,7 +23,8 @@ def build(hp: keras_tuner.HyperParameters) -> keras.Model:
     The model maps tokens `[batch, time]`, time counted from the start of a piece, to logits `[batch, time, 47]` of
     the next token, causally.
     """
-    family, chain, settings = declare(hp)
+    family, layers, settings = declare(hp)
+    chain: list[Any] = [layer.make() for layer in layers]
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Sequential([tokens, NoteInputs(echo=chain[0].echo, name="note_inputs"), *chain], name=family)
     model.compile(
@@ -32,20 +33,6 @@ def build(hp: keras_tuner.HyperParameters) -> keras.Model:
         metrics=["accuracy"],
     )
     return model
-
-
-def declare(hp: keras_tuner.HyperParameters) -> tuple[str, list[keras.layers.Layer], TrainingSettings]:
-    """Returns the family at the point that `hp` answers with, its layers not yet built, and how to train them.
-
-    This is all of the space: whatever is asked of `hp` is asked here. No weights are made, so it is cheap.
-    """
-    family = hp.Choice("model.family", list(FAMILIES), default="relative_transformer")
-    chain: list[keras.layers.Layer] = []
-    for name, layers in FAMILIES.items():
-        with hp.conditional_scope("model.family", [name]):
-            if family == name:
-                chain = layers(hp)
-    return family, chain, TrainingSettings.from_hp(hp)
 
 
 def parameters(values: Values) -> keras_tuner.HyperParameters:

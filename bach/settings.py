@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
 
-import keras
-import keras_tuner
 import numpy as np
 
 from bach.errors import SettingError
+
+if TYPE_CHECKING:
+    import keras
 
 SCHEDULES = ("cosine", "one_cycle", "constant")
 OPTIMIZERS = ("adamw", "nadam")
@@ -62,7 +64,7 @@ class TrainingSettings:
                 raise SettingError(f"training setting {field}: got {getattr(self, field)!r}, expected {expected}")
 
     @classmethod
-    def from_hp(cls, hp: keras_tuner.HyperParameters) -> "TrainingSettings":
+    def from_hp(cls, hp: Any) -> "TrainingSettings":
         """Returns the settings that `hp` answers with; declares them to `hp` under `train.`."""
         optimizer = hp.Choice("train.optimizer", list(OPTIMIZERS), default="adamw")
         return cls(
@@ -79,8 +81,10 @@ class TrainingSettings:
             transposition=hp.Choice("train.transposition", [0, 3, 5, 12], default=12),
         )
 
-    def optimizer(self) -> keras.optimizers.Optimizer:
+    def optimizer(self) -> "keras.optimizers.Optimizer":
         """Returns a new optimizer at the full learning rate."""
+        import keras
+
         clip = self.clip_norm or None
         if self.optimizer_name == "nadam":
             return keras.optimizers.Nadam(self.learning_rate, global_clipnorm=clip)

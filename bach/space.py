@@ -8,7 +8,7 @@ from typing import Any
 
 import keras_tuner
 
-from bach.hypermodel import declare
+from bach.declaration import declare
 from bach.models import FAMILIES
 
 MEANINGS: Mapping[str, str] = {

@@ -83,7 +83,7 @@ class ChoraleTask(FinishedModels):
 
     def space(self, hp: "keras_tuner.HyperParameters") -> None:
         """Declares all that may vary to `hp`; no model is built."""
-        from bach.hypermodel import declare
+        from bach.declaration import declare
 
         declare(hp)
 

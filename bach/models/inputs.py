@@ -1,11 +1,11 @@
 """What every family may be told about the coming note."""
 
-from bach.layers import NoteEmbedding
+from bach.models.later import LaterLayer, later
 
 
-def embedding(hp, dim: int) -> NoteEmbedding:
+def embedding(hp, dim: int) -> LaterLayer:
     """Returns the embedding layer of width `dim` with the inputs that `hp` chooses."""
-    return NoteEmbedding(
+    return later.NoteEmbedding(
         dim,
         notes=hp.Choice("inputs.notes", [1, 2, 4], default=4),
         voice=hp.Boolean("inputs.voice", default=True),

@@ -1,13 +1,11 @@
 """The Transformer that hears distances: skewed relative attention, learnt biases, or rotary positions."""
 
-import keras
-
-from bach.layers import TransformerBlock
 from bach.models.inputs import embedding
+from bach.models.later import LaterLayer, later
 from bach.notes import NUM_TOKENS, NUM_VOICES
 
 
-def layers(hp) -> list[keras.layers.Layer]:
+def layers(hp) -> list[LaterLayer]:
     """Returns the family's layers at the point that `hp` answers with."""
     width = hp.Choice("relative_transformer.embedding_dim", [64, 96, 128, 192, 256], default=128)
     heads = hp.Choice("relative_transformer.attention_heads", [2, 4, 8], default=4)
@@ -18,7 +16,7 @@ def layers(hp) -> list[keras.layers.Layer]:
     dropout = hp.Float("relative_transformer.dropout", 0.0, 0.4, step=0.05, default=0.2)
     activation = hp.Choice("relative_transformer.activation", ["relu", "gelu"], default="relu")
     blocks = [
-        TransformerBlock(
+        later.TransformerBlock(
             heads,
             width // heads,
             span=span_steps * NUM_VOICES,
@@ -32,8 +30,8 @@ def layers(hp) -> list[keras.layers.Layer]:
     ]
     return [
         embedding(hp, width),
-        keras.layers.Dropout(dropout, name="drop"),
+        later.Dropout(dropout, name="drop"),
         *blocks,
-        keras.layers.LayerNormalization(name="norm"),
-        keras.layers.Dense(NUM_TOKENS, name="logits"),
+        later.LayerNormalization(name="norm"),
+        later.Dense(NUM_TOKENS, name="logits"),
     ]

@@ -1,18 +1,16 @@
 """The Transformer with learnt absolute positions."""
 
-import keras
-
-from bach.layers import AbsoluteTransformer
 from bach.models.inputs import embedding
+from bach.models.later import LaterLayer, later
 from bach.notes import NUM_TOKENS, NUM_VOICES
 
 
-def layers(hp) -> list[keras.layers.Layer]:
+def layers(hp) -> list[LaterLayer]:
     """Returns the family's layers at the point that `hp` answers with."""
     width = hp.Choice("transformer.embedding_dim", [64, 96, 128, 192, 256], default=128)
     norm_first = hp.Boolean("transformer.norm_first", default=True)
     dropout = hp.Float("transformer.dropout", 0.0, 0.5, step=0.05, default=0.2)
-    stack = AbsoluteTransformer(
+    stack = later.AbsoluteTransformer(
         window=hp.Choice("transformer.window_steps", [32, 64, 128], default=64) * NUM_VOICES,
         layers=hp.Int("transformer.layers", 1, 6, default=4),
         block={
@@ -27,11 +25,11 @@ def layers(hp) -> list[keras.layers.Layer]:
         normalize=norm_first,
         name="transformer",
     )
-    chain: list[keras.layers.Layer] = [embedding(hp, width), stack]
+    chain: list[LaterLayer] = [embedding(hp, width), stack]
     if hp.Choice("transformer.head", ["linear", "seed"], default="linear") == "seed":
         chain += [
-            keras.layers.Dense(64, activation="relu", name="head_0"),
-            keras.layers.Dense(256, activation="relu", name="head_1"),
-            keras.layers.BatchNormalization(name="head_norm"),
+            later.Dense(64, activation="relu", name="head_0"),
+            later.Dense(256, activation="relu", name="head_1"),
+            later.BatchNormalization(name="head_norm"),
         ]
-    return [*chain, keras.layers.Dense(NUM_TOKENS, name="logits")]
+    return [*chain, later.Dense(NUM_TOKENS, name="logits")]

@@ -138,7 +138,10 @@ def _changed(spec: "SweepSpec", options: dict[str, Any], names: tuple[str, ...])
 
     changes = {name: options[name] for name in names if options.get(name) is not None}
     if options.get("wall_time") is not None:
-        changes["wall_time_s"] = seconds(options["wall_time"])
+        try:
+            changes["wall_time_s"] = seconds(options["wall_time"])
+        except ValueError as error:
+            raise SpecError(f"--wall-time: {error}") from error
     changed = dataclasses.replace(spec, **changes)
     return sweep_file.read(sweep_file.document(changed), source="the command line", folder=spec.folder)
 

@@ -1,5 +1,8 @@
 """The space, and points of it: what is in it, what is refused, and that a point is one model."""
 
+import subprocess
+import sys
+
 import keras
 import keras_tuner
 import numpy as np
@@ -136,3 +139,15 @@ def test_points_drawn_by_a_tuner_are_points_of_ours():
     for _ in range(4):
         values = oracle.populate_space("0")["values"]
         assert from_values(values).output_shape == (None, None, 47)
+
+
+def test_the_space_is_told_without_keras():
+    code = (
+        "import sys; from search.space import Space; from bach.task import ChoraleTask; "
+        "found = Space.explore(ChoraleTask().space); "
+        "print(len(found.parameters), {'keras', 'keras_tuner', 'tensorflow', 'jax'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    number, _, loaded = done.stdout.partition(" ")
+    assert int(number) > 40
+    assert loaded.strip() == "set()"

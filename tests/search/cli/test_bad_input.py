@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from search.cli import main
+from search.sweep_file import document, load
 
 TASK = """
 import sys
@@ -214,6 +215,17 @@ def test_no_file_whatsoever_ends_in_a_traceback(here, drawn, good):
     assert told.exit_code in (0, 2), (text, told.output, told.exception)
     assert told.exit_code == 0 or (told.stdout == "" and told.stderr.startswith("Error: "))
     assert left(here) == set()
+
+
+@pytest.mark.parametrize("given", [("--wall-time", "never"), ("--wall-time", "0 s"), ("--gpu-hours", "nan")])
+def test_an_option_that_is_none_is_refused(here, given):
+    (here / "bad.toml").write_text(file())
+    (here / "runs" / "bad").mkdir(parents=True)
+    (here / "runs" / "bad" / "sweep.json").write_text(json.dumps(document(load(here / "bad.toml"))))
+    told = search("extend", "bad", *given)
+    assert told.exit_code == 2, told.output
+    assert "expected" in told.stderr
+    assert [path.name for path in (here / "runs" / "bad").iterdir()] == ["sweep.json"]
 
 
 def test_a_file_that_is_none_is_refused(here):
