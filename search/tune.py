@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
+from search.marks import Marks, label
 from search.trial import Worker
 
 _log = logging.getLogger(__name__)
@@ -54,12 +55,31 @@ class DueForReplacement(Exception):
 
 
 class TrialActor(tune.Trainable):
-    """A warm worker process: runs one attempt after another."""
+    """A warm worker process: runs one attempt after another.
+
+    It can be found by their names, such as `trial-00007-1`: its log has lines where each begins and ends, while one
+    runs it is the title of the process, and Ray calls the actor after its first one.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Returns what an attempt is given."""
+        attempt = config["attempt"]
+        return tune.PlacementGroupFactory(
+            [{"CPU": attempt["cpus"], **({"GPU": attempt["gpus"]} if attempt["gpus"] else {})}]
+        )
 
     def setup(self, config: dict[str, Any]) -> None:
         """Makes the worker and begins its first attempt."""
         self._worker = Worker(**config["worker"])
-        self._worker.begin(Attempt.of(config["attempt"]))
+        self._marks = Marks(config["worker"]["storage"])
+        attempt = Attempt.of(config["attempt"])
+        self._first = label(attempt.trial, attempt.attempt)
+        self._worker.begin(attempt)
+        self._marks.begin(attempt)
+
+    def __repr__(self) -> str:
+        return f"TrialActor({self._first})"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begins another attempt; ends the process if it has grown too large for one.
@@ -67,13 +87,18 @@ class TrialActor(tune.Trainable):
         Raises:
             DueForReplacement: it has. (Were False returned, Tune would drop the trial and tell nobody.)
         """
-        if not self._worker.begin(Attempt.of(new_config["attempt"])):
+        attempt = Attempt.of(new_config["attempt"])
+        if not self._worker.begin(attempt):
             raise DueForReplacement
+        self._marks.begin(attempt)
         return True
 
     def step(self) -> dict[str, Any]:
         """Runs the next epochs."""
-        return {"progress": [self._worker.step().document()]}  # in a list, which Tune does not take apart
+        self._marks.step()
+        progress = self._worker.step()
+        self._marks.told(progress)
+        return {"progress": [progress.document()]}  # in a list, which Tune does not take apart
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Saves nothing: the worker writes its own checkpoints."""
@@ -84,6 +109,7 @@ class TrialActor(tune.Trainable):
 
     def cleanup(self) -> None:
         """Removes what the process wrote outside the sweep's folder."""
+        self._marks.end()
         self._worker.close()
 
 
@@ -298,7 +324,7 @@ def run(
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
     )
     tuner = tune.Tuner(
-        tune.with_resources(TrialActor, _resources),
+        TrialActor,
         tune_config=tune.TuneConfig(
             search_alg=_Supply(link),
             scheduler=_Verdicts(link),
@@ -324,16 +350,9 @@ def run(
         raise link.failure
 
 
-def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    attempt = config["attempt"]
-    return tune.PlacementGroupFactory(
-        [{"CPU": attempt["cpus"], **({"GPU": attempt["gpus"]} if attempt["gpus"] else {})}]
-    )
-
-
 def _name(trial: Any) -> str:
     attempt = trial.config["attempt"]
-    return f"trial-{attempt['trial']:05d}-{attempt['attempt']}"
+    return label(attempt["trial"], attempt["attempt"])
 
 
 def _place(storage: Storage) -> dict[str, Any]:

@@ -148,7 +148,8 @@ def _attempts(terminal: Terminal, found: "Trial") -> None:
     if not found.attempts:
         return
     terminal.out("attempts")
-    names = ["attempt", "cause", "outcome", "from_epoch", "to_epoch", "wall_s", "reason_kind", "node", "peak_memory_mb"]
+    names = ["attempt", "cause", "outcome", "from_epoch", "to_epoch", "node", "pid", "reason_kind", "wall_s"]
+    names.append("peak_memory_mb")
     terminal.table(names, [[a[name] for name in names] for a in found.attempts], keep=3)
 
 
