@@ -22,6 +22,7 @@ COMMANDS = {
     "cluster": ("search.cli.clusters:cluster", "Checks the file of a cluster before it costs money."),
     "run": ("search.cli.sweeps:run", "Runs a sweep from its file."),
     "status": ("search.cli.status:status", "Shows how a sweep stands, running or not."),
+    "monitor": ("search.cli.monitor:monitor", "Shows a cluster and its sweeps over time."),
     "resume": ("search.cli.sweeps:resume", "Goes on with a sweep that was interrupted."),
     "extend": ("search.cli.sweeps:extend", "Gives a sweep that is over more trials, epochs or time."),
     "stop": ("search.cli.sweeps:stop", "Asks a running sweep to save and end."),
