@@ -12,7 +12,8 @@ import re
 import secrets
 import shlex
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,10 @@ AGAIN_S = 3.0
 """When the connection is lost, it is tried again after so many seconds."""
 HEARTBEAT_S = 15.0
 """So often a connection on which nothing comes is asked whether it is still there."""
+YOUNG_S = 60.0
+"""A head that has just started is given so long until it takes jobs."""
+NOBODY_YET = "No available agent"
+"""Ray's words for it."""
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 NOT_FOUND = 127
 """What a shell exits with if there is no such command."""
@@ -247,7 +252,20 @@ async def _send(
         if parcel is not None:
             given = {"working_dir": await _sent(server, parcel, say), "env_vars": {COMMIT: commit()} | environment}
         body = {"entrypoint": shlex.join(words), "submission_id": job.name, "runtime_env": given}
-        await server.call("POST", "/api/jobs/", body=body)
+        await _patiently(lambda: server.call("POST", "/api/jobs/", body=body))
+
+
+async def _patiently(ask: Callable[[], Awaitable[Any]]) -> None:
+    """Asks again while a head that has just started has nobody yet who runs jobs."""
+    until = time.monotonic() + YOUNG_S
+    while True:
+        try:
+            await ask()
+            return
+        except _Unreachable as error:
+            if NOBODY_YET not in str(error) or time.monotonic() >= until:
+                raise
+        await asyncio.sleep(1.0)
 
 
 async def _sent(server: _Server, parcel: Parcel, say: Callable[[str], None]) -> str:

@@ -460,9 +460,9 @@ def run(
                     if url:
                         watcher.note(f"dashboard: http://{url}")
                     _run_trials(taken, watcher)
-                if not conductor.stopping and (spent := conductor.budget.spent()):
-                    notifier.tell("budget", spent)
             conductor.close()
+            if not conductor.stopping and (spent := conductor.budget.spent()):
+                notifier.tell("budget", spent)
             why = _why_unfinished(conductor)
             Retention(taken.storage, spec.checkpoints).apply(conductor.state)
             if final and spec.final.models and not conductor.stopping and conductor.state.ranked():

@@ -73,9 +73,11 @@ def _watch(terminal: Terminal, storage: "Storage", limits: "Limits") -> "Status"
 
     now = read(storage, limits, on_wait=terminal.note)
     view = view_of(SweepState(Ledger(storage).schema), lambda: now.snapshot)
+    is_first = True
     with shown(view):
         while now.snapshot.condition == "running":
-            view.tick(now=not isinstance(view, PlainView))
+            view.tick(now=is_first or not isinstance(view, PlainView))
+            is_first = False
             began = time.monotonic()
             time.sleep(LEAST_WAIT_S)
             now = read(storage, limits)

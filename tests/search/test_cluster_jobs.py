@@ -94,16 +94,33 @@ def search(*words, at, env=None):
     )
 
 
-def begun(*words, at):
-    """`search run` as a process of its own, once the sweep there has told of a trial."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.cli", "run", "sent.toml", "--address", at["url"], *words],
-        env=at["env"], cwd=at["tree"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for line in process.stdout:
-        if "new best" in line:
-            return process
-    raise AssertionError(process.stderr.read())
+class Looking:
+    """`search run` as a process of its own, whose words can be read while it runs."""
+
+    def __init__(self, *words, at, url=""):
+        self._folder = Path(tempfile.mkdtemp(dir=at["folder"]))
+        with open(self._folder / "out", "w") as out, open(self._folder / "err", "w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "search.cli", "run", "sent.toml", "--address", url or at["url"], *words],
+                env=at["env"], cwd=at["tree"], stdout=out, stderr=err,
+            )  # fmt: skip
+
+    @property
+    def out(self):
+        return (self._folder / "out").read_text()
+
+    @property
+    def err(self):
+        return (self._folder / "err").read_text()
+
+    def until(self, words):
+        """Waits until it has said something."""
+        end = time.monotonic() + 120
+        while words not in self.out + self.err:
+            assert self.process.poll() is None or words in self.out + self.err, self.out + self.err
+            assert time.monotonic() < end, self.out + self.err
+            time.sleep(0.2)
+        return self
 
 
 def ended(storage, count):
@@ -185,7 +202,7 @@ def cluster(tmp_path_factory):
         head = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
              f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={board}", f"--temp-dir={session}",
-             "--ray-client-server-port", str(free_port())],
+             "--ray-client-server-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())],
             env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     url, deadline = f"http://127.0.0.1:{board}", time.monotonic() + 180
@@ -231,16 +248,13 @@ def laptop(cluster):
 def sent(laptop):
     """A sweep that was sent from there, over a line that was cut for a while, run to its end."""
     line = Line(laptop["port"])
-    process = begun("--storage", laptop["shared"], at=laptop | {"url": line.url})
+    looking = Looking("--storage", laptop["shared"], at=laptop, url=line.url).until("new best")
     line.cut()
-    until = time.monotonic() + 60
-    said = ""
-    while "the connection is lost" not in said and time.monotonic() < until:
-        said += process.stderr.readline()
+    looking.until("the connection is lost")
     line.is_cut = False
-    out, err = process.communicate(timeout=240)
+    status = looking.process.wait(240)
     line.close()
-    return subprocess.CompletedProcess([], process.returncode, out, said + err)
+    return subprocess.CompletedProcess([], status, looking.out, looking.err)
 
 
 @pytest.mark.slow
@@ -272,17 +286,66 @@ def test_secrets_and_what_git_does_not_track_stay_on_the_laptop(laptop, sent):
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_when_who_looks_on_is_killed(laptop):
-    process = begun("--storage", laptop["shared"], "--name", "alone", "--trials", "6", at=laptop)
-    process.kill()
+    looking = Looking("--storage", laptop["shared"], "--name", "alone", "--trials", "6", at=laptop).until("new best")
+    looking.process.kill()
+    looking.process.wait()
     assert len(ended(f"{laptop['shared']}/alone", 6)) == 6
 
 
+@pytest.fixture(scope="module")
+def long(laptop):
+    """A sweep that goes on until it is stopped."""
+    return Looking("--storage", laptop["shared"], "--name", "long", "--trials", "500", at=laptop).until("new best")
+
+
+def asked(laptop, path):
+    """What the dashboard answers."""
+    headers = {"Authorization": f"Bearer {laptop['token']}"}
+    with urllib.request.urlopen(urllib.request.Request(laptop["url"] + path, headers=headers), timeout=30) as answer:
+        text = answer.read().decode()
+        return json.loads(text) if "json" in answer.headers["Content-Type"] else text
+
+
+def eventually(found, seconds=90):
+    until = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < until
+        time.sleep(1)
+    return answer
+
+
 @pytest.mark.slow
-def test_after_ctrl_c_it_can_be_asked_for_and_stopped_from_outside(laptop):
-    process = begun("--storage", laptop["shared"], "--name", "long", "--trials", "500", at=laptop)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
+def test_a_trial_is_found_in_the_dashboard(laptop, long):
+    """By its number: which process ran it, on which machine, and what it printed."""
+    ledger = Ledger(Storage(f"{laptop['shared']}/long"))
+    rows = eventually(lambda: [row for row in ledger.table("attempt_ends").to_pylist() if row["trial"] >= 3])
+    trial, pid = rows[0]["trial"], rows[0]["pid"]
+    name = f"trial-{trial:05d}-{rows[0]['attempt']} of long"
+
+    actors = asked(laptop, "/api/v0/actors?detail=1")["data"]["result"]["result"]
+    ours = [actor for actor in actors if actor["class_name"] == "TrialActor" and actor["state"] == "ALIVE"]
+    assert {actor["repr_name"] for actor in ours} == {"TrialActor(trial-00000-1)", "TrialActor(trial-00001-1)"}
+    (actor,) = [actor for actor in ours if actor["pid"] == pid]
+    log = asked(laptop, f"/api/v0/logs/file?actor_id={actor['actor_id']}&suffix=out&lines=100000")
+    mine = log.partition(f"{name} begins\n")[2].partition(f"{name} ends: ")
+    assert "sent_task.py" in mine[0]  # which the task prints in each epoch
+    assert " of long begins" not in mine[0]
+    assert re.match(r"(stopped|completed) after epoch \d\n", mine[2])
+
+    node = f"/nodes/{actor['node_id']}"
+    titles = eventually(lambda: [
+        worker["cmdline"][0]
+        for worker in asked(laptop, node)["data"]["detail"].get("workers", [])
+        if worker["pid"] == pid and re.match(r"ray::trial-\d{5}-1 of long", worker["cmdline"][0])
+    ])  # fmt: skip
+    assert titles
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_it_can_be_asked_for_and_stopped_from_outside(laptop, long):
+    long.process.send_signal(signal.SIGINT)
+    assert long.process.wait(30) == 130
+    said = long.err
     place, there = f"{laptop['shared']}/long", ["--address", laptop["url"]]
     assert f"search status {place} --address {laptop['url']} --watch" in said
     status = search("status", place, *there, "--json", at=laptop)
@@ -293,13 +356,14 @@ def test_after_ctrl_c_it_can_be_asked_for_and_stopped_from_outside(laptop):
     assert f"{place} has ended" in stopped.stdout
     listed = ray("job", "list", "--address", laptop["url"], env=laptop["env"])
     assert "search-status" not in listed.stdout  # what only asks leaves nothing behind
-    job = re.search(r"job (long-[0-9a-f]+) goes on", said)[1]
-    told = ray("job", "logs", "--address", laptop["url"], job, env=laptop["env"])
+    job = re.search(r"job (long-[0-9a-f]+) goes on", said)
+    assert job
+    told = ray("job", "logs", "--address", laptop["url"], job[1], env=laptop["env"])
     assert "(stopped)" in told.stdout
 
 
 @pytest.mark.slow
-def test_the_status_of_a_sweep_there_is_the_status_here(laptop, sent):
+def test_the_command_ends_as_the_sweep_there_does(laptop, sent):
     again = search("run", "sent.toml", "--address", laptop["url"], "--storage", laptop["shared"], at=laptop)
     assert again.returncode == 2
     assert "the sweep 'sent' has begun" in again.stdout
