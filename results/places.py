@@ -180,8 +180,11 @@ class Bucket:
                 from pyarrow import fs as pafs
 
                 # Only the bucket goes through the address: in a whole one, spaces, % and # of a path are taken apart.
-                bucket = self.root.partition("/")[0]
-                self._opened, _ = pafs.FileSystem.from_uri(f"{self._service}://{bucket}{self._options}")
+                bucket, options = self.root.partition("/")[0], self._options
+                if self._service == "s3" and "allow_delayed_open" not in options:
+                    # A small file is one request then; otherwise it is begun, sent in parts and ended, in three.
+                    options += f"{'&' if options else '?'}allow_delayed_open=true"
+                self._opened, _ = pafs.FileSystem.from_uri(f"{self._service}://{bucket}{options}")
             return self._opened
 
     def where(self, path: str) -> str:

@@ -67,6 +67,18 @@ def test_what_is_not_there_is_missing(storage):
     storage.remove("nowhere")
 
 
+def test_a_small_file_is_one_request_to_an_object_store_and_a_large_one_comes_whole(bucket, server):
+    storage = Storage(bucket % "requests")
+    large = bytes(range(256)) * 65_536
+    storage.write_all({"small": b"x", "large": large, "empty": b""})
+    assert [storage.read(name) for name in ("small", "large", "empty")] == [b"x", large, b""]
+    client = boto3.client("s3", endpoint_url=f"http://{server}", region_name="us-east-1")
+    # What was sent in parts has their number in its tag.
+    tags = {name: client.head_object(Bucket="sweeps", Key=f"requests/{name}")["ETag"] for name in ("small", "large")}
+    assert "-" not in tags["small"]
+    assert "-" in tags["large"]
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_taken_as_they_are(storage, name):
     below = storage.child(name, "deeper")
