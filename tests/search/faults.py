@@ -33,8 +33,9 @@ FAKES = ROOT / "tests" / "search" / "fake_task.py"
 class Cluster:
     """A Ray cluster of its own, for the length of a `with`; drivers come and go."""
 
-    def __init__(self, *, cpus=2):
-        self.cpus = cpus
+    def __init__(self, *, cpus=2, gpus=0):
+        """Takes how much it has; GPUs need not be there."""
+        self.cpus, self.gpus = cpus, gpus
         self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "start.log"
         self._process = None
@@ -59,7 +60,7 @@ class Cluster:
         command = [
             *(Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--object-store-memory", "100000000"),
-            *("--num-cpus", self.cpus, "--temp-dir", self._folder.name, "--port", port),
+            *("--num-cpus", self.cpus, "--num-gpus", self.gpus, "--temp-dir", self._folder.name, "--port", port),
             *("--ray-client-server-port", client, "--dashboard-agent-listen-port", agent),
         ]
         with self._log.open("w") as log:
@@ -94,7 +95,7 @@ class Cluster:
         for process in self._process.children(recursive=True) if self._process else []:
             with contextlib.suppress(psutil.Error):
                 line = process.cmdline()
-                if line and line[0].startswith(("ray::TrialActor", "ray::ResourceTrainable")):
+                if line and line[0].startswith(("ray::TrialActor", "ray::trial-")):
                     found.append(process)
         return found
 

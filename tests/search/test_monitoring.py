@@ -253,7 +253,7 @@ def test_a_browser_shows_the_panels_with_data(watched, tmp_path):
         pytest.skip("no chromium here")
     done = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-         "--virtual-time-budget=8000", "--dump-dom", f"{watched['url']}/consoles/sweep.html"],
+         "--virtual-time-budget=8000", "--dump-dom", f"{watched['url']}/consoles/sweep.html?sweep=watched&last=3600"],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert 'role="status">as of ' in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +18,7 @@ from search.notification import Notifier, _run, notifying, without_keys
 from search.sweep import run
 from search.sweep_file import load, read
 
+ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """
 [sweep]
 name = "told"
@@ -221,6 +224,9 @@ def test_a_sweep_tells_how_it_ended(here):
     assert (finished["objective"], finished["goal"]) == ("loss", "min")
     assert finished["storage"] == str(here / "runs" / "told")
     assert finished["session"] == 2
+    told = (ROOT / "docs" / "cluster.md").read_text("utf-8").partition("**Being told.**")[2].partition("\n## ")[0]
+    described = told.partition("`text` in the event")[2].partition(". It finds")[0]
+    assert set(re.findall(r"`(\w+)`", described)) | {"text"} == set(finished)
     clear(here)
 
     slow = spec_of(here, trials=("trials = 2", "trials = 60"), task=("[searcher]", "[task]\nepoch_s = 0.5\n[searcher]"))
