@@ -11,7 +11,7 @@ from collections.abc import Callable, Set
 from results.storage import Storage
 from search.checkpoints import FOLDER, Checkpoints, folder_of
 from search.spec import CheckpointSettings
-from search.state import SweepState, TrialState
+from search.state import ENDED, SweepState, TrialState
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Retention:
         A completed trial keeps its last checkpoint, from which `search extend` goes on. A stopped or failed one keeps
         only its best, and only while it is among the best of the sweep.
         """
-        ended = state.ended_numbers - self._seen
+        ended = state.numbers(*ENDED) - self._seen
         if not ended:
             return
         best = {trial.trial for trial in state.ranked(self._settings.keep_best)}

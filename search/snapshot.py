@@ -340,7 +340,7 @@ def _epochs_to_come(state: SweepState, limits: Limits) -> tuple[float | None, fl
     A trial is taken to be like those that have ended: one that has come to epoch e trains on as those did that came
     further than e. Before a few have ended, a trial is taken to train all its epochs.
     """
-    lengths = Counter(trial.epoch for trial in state.in_states("completed", "stopped"))
+    lengths = Counter(next(reversed(state.trials[n].epochs), 0) for n in state.numbers("completed", "stopped"))
     if lengths.total() < JUDGEABLE:
         if limits.epochs is None:
             return None, math.nan
@@ -392,7 +392,7 @@ def _failures(state: SweepState) -> tuple[Failure, ...]:
 
 
 def _stopped(state: SweepState) -> dict[str, int]:
-    return dict(sorted(Counter(trial.reason_kind for trial in state.in_states("stopped")).items()))
+    return dict(sorted(Counter(state.trials[n].reason_kind for n in state.numbers("stopped")).items()))
 
 
 def _endings(state: SweepState, limits: Limits) -> tuple[Ending, ...]:

@@ -124,17 +124,16 @@ class SweepState:
 
     def in_states(self, *states: str) -> list[TrialState]:
         """Returns the trials that are in one of these states, by number."""
-        return [self.trials[number] for number in sorted(set().union(*(self._in[state] for state in states)))]
+        return [self.trials[number] for number in sorted(self.numbers(*states))]
 
     @property
     def ended(self) -> list[TrialState]:
         """Trials that completed, were stopped or failed, by number."""
         return self.in_states(*ENDED)
 
-    @property
-    def ended_numbers(self) -> set[int]:
-        """The numbers of `ended`."""
-        return set().union(*(self._in[state] for state in ENDED))
+    def numbers(self, *states: str) -> set[int]:
+        """Returns the numbers of the trials that are in one of these states."""
+        return set().union(*(self._in[state] for state in states))
 
     @property
     def num_ended(self) -> int:
