@@ -48,7 +48,10 @@ _log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often the driver looks whether it was asked to stop."""
-RETENTION_S = 5.0
+RETENTION_S = 1.0
+"""Checkpoints of trials that have ended are removed so soon, once the ledger knows of their end."""
+FIT_S = 5.0
+"""How often the driver looks how large the cluster is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -570,7 +573,7 @@ class _Beat:
     def __init__(self, taken: Session, watcher: Watcher):
         self._conductor, self._storage, self._lock, self._watcher = taken.conductor, taken.storage, taken.lock, watcher
         self._retention = Retention(taken.storage, taken.prepared.spec.checkpoints)
-        self._polled = self._retained = time.monotonic()
+        self._polled = self._retained = self._fitted = time.monotonic()
 
     def __call__(self) -> None:
         now = time.monotonic()
@@ -586,6 +589,8 @@ class _Beat:
             if self._conductor.is_written:  # what is not may happen otherwise once more, and needs its checkpoints
                 with contextlib.suppress(StorageError):
                     self._retention.apply(self._conductor.state)
+        if now - self._fitted >= FIT_S:
+            self._fitted = now
             _fit(self._conductor)
         self._watcher.tick()
 

@@ -181,7 +181,7 @@ def test_what_attempts_do_again_in_succession_is_not_added_up():
 
 @pytest.fixture(scope="module")
 def cluster():
-    with faults.Cluster() as it:
+    with faults.Cluster(gpus=2) as it:
         yield it
 
 
@@ -282,6 +282,20 @@ def test_a_task_with_every_fault_loses_its_trials_and_no_others(cluster, tmp_pat
     assert not [row for row in ends if row["outcome"] == "completed" and row["seq"] > grown.get(row["pid"], 10**9)]
     assert "Traceback" not in subject.said
     assert len(subject.said) < 100_000
+
+
+@pytest.mark.slow
+def test_a_trial_that_runs_out_of_memory_is_tried_again_with_a_larger_share_of_gpus(cluster, tmp_path):
+    text = faults.sweep_file(storage=tmp_path / "runs", task="EveryFault", trials=1, epochs=3, retries=2)
+    text = text.replace("retries = 2", "retries = 2\ngpus = 0.25") + '[[points]]\nhow = "oom"\n'
+    subject = faults.Subject(cluster, tmp_path, text=text)
+    assert subject.finish() == 0
+    attempts = Ledger(subject.place).table("attempts").to_pylist()
+    assert [row["gpus"] for row in attempts] == [0.25, 0.5, 1.0]
+    assert [row["cause"] for row in attempts] == ["first", "out_of_memory", "out_of_memory"]
+    (trial,) = faults.state_of(subject.place).trials.values()
+    assert (trial.state, trial.reason_kind) == ("failed", "out_of_memory")
+    assert faults.problems(subject.place) == []
 
 
 @pytest.mark.slow

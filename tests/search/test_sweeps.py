@@ -30,7 +30,6 @@ def test_the_files_that_the_documents_name_are_there():
     assert {path.stem for path in FILES} >= {"laptop", "families", "gpu", "smoke"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_sweep_file_can_be_planned(path, tmp_path):
     made = plan(load(path))
