@@ -62,12 +62,13 @@ class Retention:
 
     def _prune(self, trial: TrialState, is_best: bool) -> None:
         place = Checkpoints(self._storage, trial.trial, "")
-        place.prune(
-            best_epoch=trial.best_epoch if is_best else None,
-            newest=1 if trial.state == "completed" else 0,
-        )
-        if not place.names():
-            place.clear()
+        best_epoch = trial.best_epoch if is_best else None
+        newest = 1 if trial.state == "completed" else 0
+        if best_epoch is not None or newest:
+            place.prune(best_epoch=best_epoch, newest=newest)
+            if place.names():
+                return
+        place.clear()
 
     def _fit_the_disk(self, state: SweepState) -> None:
         """Removes the checkpoints of ended trials, the worst first, until all of them fit; the sweep's best stays."""
