@@ -246,6 +246,7 @@ class FinalJob:
     def _summary(self, chosen: Chosen, card: Mapping[str, Any], *, page: str) -> FinalSummary:
         row = chosen.row
         place = self._storage.where(bundle.FOLDER) if row["model"] else ""
+        shipped = {each["model"] for each in self._state.finals if each.get("kind") == WHOLE}
         return FinalSummary(
             sweep=self._spec.name,
             objective=self._state.objective,
@@ -262,6 +263,7 @@ class FinalJob:
             units={name: measure.unit for name, measure in self._state.schema.scores.items()},
             floors=card["floors"],
             openings=len(self._state.openings),
+            openings_to_ship=sum(opening["model"] in shipped for opening in self._state.openings),
             samples=tuple(self._storage.where(sample["path"]) for sample in card["samples"]),
             bundle=place,
             page=page,

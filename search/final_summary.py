@@ -33,6 +33,7 @@ class FinalSummary:
         units: of the scores.
         floors: scores of models that need no training, by their names.
         openings: how often the test split has been opened in this sweep.
+        openings_to_ship: those of them that were for a model trained on train and valid, by which nothing is chosen.
         samples: addresses of the chosen model's samples.
         bundle: address of the bundle; "" if the task writes no models.
         page: address of the page to decide by; "" if it could not be made.
@@ -55,6 +56,7 @@ class FinalSummary:
     units: Mapping[str, str]
     floors: Mapping[str, Mapping[str, float]]
     openings: int
+    openings_to_ship: int
     samples: tuple[str, ...]
     bundle: str
     page: str
@@ -202,17 +204,16 @@ class FinalSummary:
             beside = f"  ({', '.join(floors)})" if floors else ""
             unit = self.units.get(name, "")
             lines.append(f"  {name:<{width}}  {self.scores[name]:.4f} {unit}{span}{beside}".rstrip())
+        if self.floors:
+            lines.append("  In brackets: models that need no training.")
+        looks = self.openings - self.openings_to_ship
+        if looks > 1:
+            lines.append(f"  The test split has been opened {looks} times in this sweep; its score flatters more.")
         if self.whole_scores:
             lines.append("The bundle holds the same configuration, trained on train and valid. It scores there:")
             lines += [
                 f"  {name:<{width}}  {self.whole_scores[name]:.4f}" for name in names if name in self.whole_scores
             ]
-        if self.floors:
-            lines.append("  In brackets: models that need no training.")
-        if self.openings > 1:
-            lines.append(
-                f"  The test split has been opened {self.openings} times in this sweep; its score flatters more."
-            )
         return lines
 
     def _places(self) -> list[str]:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from results import racing as rules
 from results import statistics
 from results.errors import CallerError
-from results.racing import next_seeds
 from results.statistics import RULES, Comparison, Configuration, Cost, choose
 
 # What cannot be told is None; here it is known where it can.
 compare: Any = statistics.compare
 shrunken: Any = statistics.shrunken
 difference: Any = statistics.difference
+next_seeds: Any = rules.next_seeds
 WEIGHTS = np.random.default_rng(3).integers(100, 400, 30).astype(float)
 
 

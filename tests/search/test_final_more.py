@@ -231,6 +231,8 @@ def test_the_chosen_configuration_is_trained_on_all_data_and_shipped_and_its_sco
     text = summary.text()
     assert "the model trained on train alone" in text
     assert "The bundle holds the same configuration, trained on train and valid" in text
+    assert "flatters more" not in text
+    assert (summary.openings, summary.openings_to_ship) == (2, 1)
     assert summary.scores == card["chosen"]["scores"]
     assert {row["final"] for row in sweep.table("samples") if row["path"].startswith("bundle/")} == {whole["final"]}
     sweep.job(whole=True).run()

@@ -1,10 +1,13 @@
 """The final job takes the trials of several sweeps into account, and refuses those that cannot be ranked together."""
 
 import dataclasses
+import json
 
 import pytest
 
 from results.ledger import Ledger
+from search import sweep, sweep_file
+from search.checkpoints import SPEC_FILE
 from search.errors import SweepError
 from search.final_candidates import Key, Source, fresh_seed, other_sources
 from search.final_job import FinalJob
@@ -88,6 +91,17 @@ def test_other_data_another_task_and_objective_are_refused_with_their_names(tmp_
     other = Sweep(tmp_path / "third", OTHER, name="other", objective=("loss", "max"))
     with pytest.raises(SweepError, match="'other' looks for loss max, this sweep for loss min"):
         sources(own, other)
+
+
+def test_a_sweep_with_such_others_is_refused_before_it_begins(tmp_path):
+    own, other = pair(tmp_path, data="letters", fingerprint="a" * 64)
+    other.storage.write(SPEC_FILE, json.dumps(sweep_file.document(other.spec())).encode())
+    begun = dataclasses.replace(own.spec(sweeps=(other.storage.uri,)), name="fresh")
+    with pytest.raises(SweepError, match=r"letters \(a+\), this sweep on numbers"):
+        sweep.run(begun)
+    assert not (tmp_path / "fresh").exists()
+    with pytest.raises(SweepError, match="no sweep at 'nowhere'"):
+        sweep.run(dataclasses.replace(begun, final=dataclasses.replace(begun.final, sweeps=("nowhere",))))
 
 
 def test_a_parameter_that_the_task_does_not_have_is_refused_and_a_value_outside_of_the_narrowed_range_is_not(tmp_path):
