@@ -83,10 +83,16 @@ def test_the_bundle_is_whole_and_loads(sweep):
 
 def test_samples_stand_in_the_table_and_in_the_bundle(sweep):
     samples = read(sweep, "samples")
-    assert len(samples) == 1
-    assert (sweep / "bundle" / "samples").is_dir()
-    assert samples["temperature"][0] == 0.8
-    assert (sweep / samples["path"][0]).exists() or Path(samples["path"][0]).exists()
+    assert set(samples["kind"]) == {"free", "continued", "harmony", "original"}
+    assert set(samples["origin"].str.partition("/")[0]) == {"", "test"}
+    assert sorted(samples.loc[samples["kind"] == "free", "temperature"]) == [0.8, 1.0, 1.5]
+    for path in samples["path"]:
+        assert path.startswith("bundle/samples/")
+        assert (sweep / path).exists()
+    card = json.loads((sweep / "bundle" / "card.json").read_text())
+    assert [sample["name"] for sample in card["samples"]] == list(samples.sort_values("sample")["name"])
+    assert card["sample_references"].keys() == {"Bach, train", "Bach, valid"}
+    assert card["sample_limits"]
 
 
 def test_a_sweep_that_is_over_is_left_as_it_is(sweep):
