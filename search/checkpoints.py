@@ -8,6 +8,7 @@ before it could write them down, they are told again and not trained again. It h
 died before it could write down what it had proposed, the next one proposes the same.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -130,27 +131,36 @@ class Checkpoints:
         if not self._sweep.exists(SPEC_FILE):
             # Writing would make it anew, and hide that a disk is not mounted any more.
             raise StorageError(f"the sweep's folder {self._sweep.uri} is gone; bring it back")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        write(scratch)
         name = f"e{epoch:05d}-a{attempt}"
-        files = {}
-        for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
-            relative = path.relative_to(scratch).as_posix()
-            files[relative] = {"size": path.stat().st_size, "sha256": _digest(path)}
-            self._storage.upload(path, f"{name}/{relative}")
-        manifest = {
+        facts = {
             "version": MANIFEST_VERSION,
             "identity": self._identity,
             "epoch": epoch,
             "attempt": attempt,
             "values": self._values,
-            "files": files,
             "history": list(history),
         }
-        self._storage.write(f"{name}/{MANIFEST}", json.dumps(manifest).encode())
         shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scratch.mkdir(parents=True)
+            write(scratch)
+            self._upload(scratch, name, facts)
+        except (OSError, StorageError):
+            with contextlib.suppress(OSError, StorageError):
+                self._storage.remove(name)  # on a disk that is full, half a checkpoint would be in the way
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         self.prune(best_epoch=best_epoch)
+
+    def _upload(self, scratch: Path, name: str, facts: Mapping[str, Any]) -> None:
+        """Writes the files of a folder, and last the manifest."""
+        files = {}
+        for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
+            relative = path.relative_to(scratch).as_posix()
+            files[relative] = {"size": path.stat().st_size, "sha256": _digest(path)}
+            self._storage.upload(path, f"{name}/{relative}")
+        self._storage.write(f"{name}/{MANIFEST}", json.dumps({**facts, "files": files}).encode())
 
     def prune(self, *, best_epoch: int | None, newest: int = KEPT) -> None:
         """Removes all but the `newest` ones and that of `best_epoch`."""

@@ -107,6 +107,25 @@ def test_a_checkpoint_of_another_configuration_is_not_used(sweep, tmp_path):
     assert place(sweep, who=other).fetch(tmp_path / "back") is None
 
 
+@pytest.mark.parametrize("in_the_way", ["manifest.json", "weights"])
+def test_what_could_not_be_saved_whole_takes_no_room(sweep, tmp_path, in_the_way):
+    checkpoints = place(sweep)
+    save(checkpoints, tmp_path, 1)
+    folder = tmp_path / "a sweep" / "checkpoints" / "00017"
+    for epoch in (2, 3):
+        if in_the_way == "weights":
+            (folder / f"e0000{epoch}-a1").mkdir()
+            (folder / f"e0000{epoch}-a1" / "weights").write_text("a file where a folder is to be")
+        else:
+            (folder / f"e0000{epoch}-a1" / "manifest.json" / "x").mkdir(parents=True)
+        with pytest.raises(StorageError):
+            save(checkpoints, tmp_path, epoch)
+    assert checkpoints.names() == ["e00001-a1"]
+    assert not (tmp_path / "scratch").exists()
+    save(checkpoints, tmp_path, 4)
+    assert checkpoints.names() == ["e00001-a1", "e00004-a1"]
+
+
 def test_a_state_that_cannot_be_written_leaves_the_one_before(sweep, tmp_path):
     checkpoints = place(sweep)
     save(checkpoints, tmp_path, 1)
