@@ -120,7 +120,7 @@ def _shipped(facts: Facts) -> Markup | None:
         about = f"of the finals {row['members']}" if row.get("members") else ""
         body.append([
             h("span", facts.name_of(row), _badge("chosen" * row["chosen"]), h("small", about) if about else None),
-            h("span", KINDS.get(row["kind"], row["kind"])),
+            KINDS.get(row["kind"], row["kind"]),
             Numeral(seen),
             *(row.get(name) for name in names),
             *(row.get(name) for name in spent),

@@ -44,14 +44,15 @@ def samples(facts: Facts) -> Section | None:
     for row in _moved_beside(ordered):
         by_kind[row["group"]].append(row)
     parts: list[Any] = [_compared(facts, known) if len(known) > 1 else None, _marked(facts, ordered)]
+    headed = len(by_kind) > 1 or any(by_kind)
     for kind in sorted(by_kind, key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS)):
         title, text = _TITLES.get(kind, (kind.capitalize(), ""))
         cards = [(row, _card(facts, row, by_maker[_key(row)], attached[_key(row)], known)) for row in by_kind[kind]]
         parts += [
-            h("h3", title) if len(by_kind) > 1 or kind else None,
+            h("h3", title) if headed else None,
             h("p", text, class_="note above") if text else None,
             _grouped(cards, kind, several=len(known) > 1),
-            _measures(facts, by_kind[kind], by_maker, title if len(by_kind) > 1 or kind else ""),
+            _measures(facts, by_kind[kind], by_maker, title if headed else ""),
         ]
     if rest:
         items = [h("li", f"{maker.name}: {row['name']}, {row['path']}") for maker, row in rest]
@@ -159,10 +160,11 @@ def _marked(facts: Facts, rows: Sequence[Row]) -> Markup | None:
 
 def _card(facts: Facts, row: Row, maker: Maker, attached: Attached, known: Sequence[Maker]) -> Markup:
     original = row.get("kind") == ORIGINAL
-    several = len(known) > 1 or bool(row.get("origin"))
+    # Below the heading of its kind, and below that of its row, if there are such.
+    level = 3 + bool(row.get("kind")) + bool(row.get("origin") or (len(known) > 1 and not original))
     title = f"{maker.name}: {row['name']}" if len(known) > 1 and not original else str(row["name"])
     by_kind = kinds(attached)
-    sounds = [h("audio", controls=True, preload="none", src=each.address, aria_label=f"{title}, sound")
+    sounds = [h("audio", controls=True, preload="metadata", src=each.address, aria_label=f"{title}, sound")
               for each in by_kind["sound"]]  # fmt: skip
     pictures = [_picture(each, title) for each in by_kind["picture"]]
     more = [
@@ -176,11 +178,11 @@ def _card(facts: Facts, row: Row, maker: Maker, attached: Attached, known: Seque
         note = f"Not in this page, for want of room: {', '.join(attached.left_out)}"
     elif not attached.files:
         note = f"Its files are not there: {row['path']}" if row["path"] else "It has no files."
-    who = "original" if original else _who(maker) if len(known) > 1 else row["name"]
-    under = row["name"] if original or len(known) > 1 else ""
+    who: Any = "original" if original else _who(maker) if len(known) > 1 else row["name"]
+    under = row["name"] if original or (len(known) > 1 and row.get("origin")) else ""
     return h(
         "article",
-        h("h5" if several else "h4", who),
+        h(f"h{level}", who),
         h("p", under, class_="note") if under else None,
         [
             h(
@@ -241,7 +243,7 @@ def _measures(
     caption = f"Measures{f': {title}' if title else ''}"
     said = "What people made comes first; ▲ marks what lies outside of the limits." if human else ""
     return joined([
-        h("h4", "Measures"),
+        h("h4" if title else "h3", "Measures"),
         table(head, body, caption=caption, sticky=True),
         h("p", prose(said), class_="note") if said else None,
     ])  # fmt: skip
