@@ -62,6 +62,15 @@ def test_the_benchmark_of_choice_compares_ways_to_draw_seeds():
     assert all(0 <= row["differences"] <= 1 and 1 <= row["size"] <= 4 for row in rows)
 
 
+def test_the_benchmark_of_choice_races_with_as_many_trainings_as_are_given_to_all_alike():
+    done = run("bench_choice.py", "--racing", "--runs", "2", "--draws", "50", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert len(rows) == 2 * 3 * 2
+    most = {"fixed means": 12, "drawn means": 16}
+    assert all(row["added"] <= most[row["means"]] and row["behind"] >= 0 for row in rows)
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_the_ledger_replays_and_reads_it():
     done = run("bench_ledger.py", "--tiny", "--json")
@@ -83,12 +92,29 @@ def test_the_benchmark_of_sweeps_compares_with_ray_tune_alone():
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_scale_measures_driver_searchers_and_replay():
+    done = run("bench_scale.py", "--tiny", "--json", "--parts", "driver,replay,schedulers,searchers")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(row["workers"], row["trials"]) for row in told["driver"]] == [(4, 20), (4, 60), (20, 20), (20, 60)]
+    for row in told["driver"] + told["schedulers"]:
+        assert row["results"] > 0
+        assert 0 < row["report_ms"] < row["ms_a_result"]
+        assert 0 < row["busy"] < 1
+    assert [row["results"] for row in told["replay"]] == sorted(row["results"] for row in told["replay"])
+    assert {row["searcher"] for row in told["searchers"]} == {"random", "tpe", "qmc", "cmaes", "nsga2"}
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_faults_breaks_sweeps_and_finds_their_books_in_order():
-    done = run("bench_faults.py", "--tiny", "--json")
+    parts = ["both", "drivers, concurrency 1", "part cut short", *(["disk full"] if os.geteuid() == 0 else [])]
+    done = run("bench_faults.py", "--tiny", "--json", *(word for part in parts for word in ("--only", part)))
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert rows["drivers"]["drivers_killed"] == 2
+    assert list(rows) == [*parts[:2], *parts[:1:-1]]
+    assert (rows["both"]["drivers_killed"], rows["both"]["workers_killed"]) == (2, 2)
     assert rows["drivers, concurrency 1"]["same_outcome"]
+    assert all(rows[part]["harmed"] for part in parts[2:])
 
 
 def test_every_benchmark_is_described_and_tested():
