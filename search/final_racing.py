@@ -49,19 +49,24 @@ def race(
     order = {candidate.key: candidate for candidate in candidates}
     known = _known(trainings, book, order, final)
     used: Counter[Key] = Counter(dict.fromkeys(order, final.seeds))
-    added, number = 0, 0
+    added, number, last = 0, 0, max((planned.round for planned in known), default=0)
     while True:
         number += 1
-        left = final.racing - added
-        wanted = [] if left <= 0 else _wanted(rows, book, way, min(left, max(1, width())))
-        decided = left > 0 and not wanted
-        spent = final.wall_time_s is not None and book.spent_s >= final.wall_time_s
-        before = [planned for planned in known if planned.round == number][: max(0, left)]
-        plan = before + ([] if spent else _fresh(wanted, before, trainings, order, used, number))
-        if not plan:
-            if any(planned.round > number for planned in known) and left > 0:
-                continue
-            say(_ending(added, final, decided=decided, spent=spent))
+        left = max(0, final.racing - added)
+        before = [planned for planned in known if planned.round == number][:left]
+        plan, why = list(before), ""
+        if number >= last:  # the rounds before it have all that they asked for
+            wanted = _wanted(rows, book, way, left) if left > len(before) else []
+            if left == len(before):
+                why = f", as many as it may ([final] racing = {final.racing}); several configurations may be the best."
+            elif not wanted:
+                why = "; only one configuration may still be the best."
+            elif final.wall_time_s is not None and book.spent_s >= final.wall_time_s:
+                why = "; the time for trainings is used up ([final] wall_time), and several may be the best."
+            else:
+                plan += _fresh(wanted[: max(1, width())], before, trainings, order, used, number)
+        if not plan and number >= last:
+            say(f"Racing added {added} training{'' if added == 1 else 's'}{why}")
             return rows
         plan.sort(key=lambda planned: list(order).index(planned.candidate.key))  # stable
         made = trainings.run(plan)
@@ -102,12 +107,3 @@ def _fresh(
     for key, count in Counter(wanted).items():
         fresh += [trainings.planned(order[key], used[key] + index, number) for index in range(there[key], count)]
     return fresh
-
-
-def _ending(added: int, final: FinalSettings, *, decided: bool, spent: bool) -> str:
-    more = f"Racing added {added} training{'' if added == 1 else 's'}"
-    if decided:
-        return f"{more}; only one configuration may still be the best."
-    if spent:
-        return f"{more}; the time for trainings is used up ([final] wall_time), and several may be the best."
-    return f"{more}, as many as it may ([final] racing = {final.racing}); several configurations may be the best."

@@ -93,8 +93,11 @@ def telling(terminal: Terminal) -> dict[str, Any]:
     def on_training(done: Any) -> None:
         row = done.row
         what = f"epoch {row['best_epoch']} of {row['epochs']} is its best" if row["epochs"] else row["reason"]
+        whose = f"{row['source']}/{row['trial']}" if row.get("source") else row["trial"]
+        if row.get("kind") == "whole" and row["epochs"]:
+            what = f"{row['epochs']} epochs on train and valid"
         terminal.note(
-            f"Final training {row['final']} (trial {row['trial']}): {row['state']}, {what}; {done.done}/{done.total}"
+            f"Final training {row['final']} (trial {whose}): {row['state']}, {what}; {done.done}/{done.total}"
         )
 
     return {"on_epoch": on_epoch, "on_training": on_training, "say": terminal.note}

@@ -107,7 +107,9 @@ def test_racing_adds_seeds_until_it_is_decided_or_there_are_no_more(tmp_path):
     assert [row["job_s"] for row in rows] == sorted(row["job_s"] for row in rows)
     assert min(row["job_s"] for row in rows) > 0
     # Asked again, it does nothing again; asked for more, it goes on.
-    near.job(models=3, racing=5).run()
+    idle = Mortal(0)
+    idle.width = lambda: pytest.fail("a job that is done asked for the cluster")
+    near.job(models=3, racing=5, crew=idle).run()
     assert near.table("finals")[0]["seed"] == rows[0]["seed"]
     assert len(near.marks("epoch")) == 33
     near.job(models=3, racing=7).run()
