@@ -1,8 +1,13 @@
 """The page for everybody: colours that can be told apart, charts that are described, few bytes."""
 
 import itertools
+import json
+import os
 import re
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +120,15 @@ def test_two_hundred_trials_stay_below_ten_megabytes_even_if_their_samples_take_
     assert len(inside) >= 150
     rest = len(text.encode()) - sum(map(len, inside))
     assert rest + sum(attachments.ROOM.values()) < 9_800_000
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_page_runs():
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, str(root / "benchmarks" / "bench_page.py"), "--tiny", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["trials"] == 30
+    assert 0 < row["megabytes"] < 1
