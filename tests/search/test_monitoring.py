@@ -212,7 +212,7 @@ def answer(watched, query):
 @pytest.mark.slow
 def test_prometheus_has_data_for_every_panel(watched):
     queries = {line.query for panel in PANELS for line in panel.lines if panel.needs not in NEVER_HERE}
-    missing, until = set(queries), time.monotonic() + 240
+    missing, until = set(queries), time.monotonic() + 420
     while missing:
         assert watched["sweep"].poll() is None, (watched["folder"] / "sweep.log").read_text()
         assert watched["monitor"].poll() is None, (watched["folder"] / "monitor.log").read_text()
