@@ -102,7 +102,7 @@ def test_the_benchmark_of_scale_measures_driver_searchers_and_replay():
         assert 0 < row["report_ms"] < row["ms_a_result"]
         assert 0 < row["busy"] < 1
     assert [row["results"] for row in told["replay"]] == sorted(row["results"] for row in told["replay"])
-    assert {row["searcher"] for row in told["searchers"]} == {"random", "tpe", "qmc", "cmaes", "nsga2"}
+    assert {row["searcher"] for row in told["searchers"]} == {"random", "qmc", "tpe"}
 
 
 @pytest.mark.slow
