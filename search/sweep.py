@@ -548,7 +548,9 @@ def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
             f"the sweep {name!r} has begun at {storage.uri}; `search resume {name}` goes on with it, "
             f"`search extend {name}` gives it more, and another `name` or `storage` in the file begins a new one"
         )
-    sweep_file.check_resumable(read_spec(storage), prepared.spec, extend=extend)
+    # It was found where this one would lie; a folder may be called `runs` here and by its whole path there.
+    before = dataclasses.replace(read_spec(storage), storage=prepared.spec.storage)
+    sweep_file.check_resumable(before, prepared.spec, extend=extend)
     if ledger.exists and ledger.schema.to_json() != prepared.schema.to_json():
         raise TaskError(
             f"the task {prepared.spec.task} no longer has the parameters or metrics that the sweep {name!r} was "

@@ -1,5 +1,6 @@
 """The sweep files that come along, and the example of an own task."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from search.plan import plan
 from search.spec import TABLES
-from search.sweep_file import load
+from search.sweep_file import document, load
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.toml"))
@@ -49,6 +50,19 @@ def test_the_own_task_is_short():
     lines = [line for text in blocks("own_task.md").values() for line in text.splitlines() if line.strip()]
     assert len(lines) < 50
     assert len([line for line in blocks("own_task.md")["spirals.py"].splitlines() if line.strip()]) < 40
+
+
+def test_a_sweep_is_gone_on_with_by_its_file_wherever_its_storage_is_named_from(tmp_path, monkeypatch):
+    from search.sweep import _check_begun, folder_of, prepare
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.toml").write_text(
+        '[sweep]\ntask = "tests.search.fake_task:FakeTask"\nobjectives = ["loss min"]\ntrials = 2\n'
+    )
+    prepared = prepare(load("toy.toml"))
+    assert prepared.spec.storage == "runs"
+    folder_of(prepared.spec).write("sweep.json", json.dumps(document(prepared.spec)).encode())
+    _check_begun(prepared, go_on=True, extend=False)  # is not refused
 
 
 @pytest.mark.slow
