@@ -109,6 +109,11 @@ def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
             f"{what}. Only the second was not picked for being good."
         )
     reasons += _ahead(facts, name) if kind != ENSEMBLE else []
+    shipped = next((each for each in facts.shipped if each is not row and facts.ships(each)), None)
+    if shipped is not None and shipped["sweep"] == row["sweep"]:
+        reasons.append(
+            f"In the bundle lies final {shipped['final']}: the same configuration, trained on the validation part too."
+        )
     openings = len([each for each in facts.tables["openings"] if each["sweep"] == row["sweep"]])
     if openings:
         again = " Each opening after the first makes its score more flattering." if openings > 1 else ""
@@ -135,11 +140,18 @@ def _headline(facts: Facts, row: Mapping[str, Any]) -> str:
 
 def _together(facts: Facts, row: Mapping[str, Any]) -> Sequence[str]:
     said = [f"It is made of the finals {row.get('members')}, and its {facts.metric} is {number(row[facts.metric])}."]
+    gain = facts.gain(row)
+    if gain is not None:
+        apart, span = gain
+        text = f"That is {number(abs(apart), 2)} {'worse' if apart > 0 else 'better'} than the best of them alone"
+        said.append(
+            text + (f" (95 % {number(span[0], 2)} to {number(span[1], 2)} over the same pieces)." if span else ".")
+        )
     if facts.contenders:
         best = facts.contenders[0]
         said.append(
-            f"The best single configuration of {len(facts.contenders)}, {best.id}, has a mean of "
-            f"{number(best.standing.mean)}. How much of the difference is luck is not known."
+            f"Of {count(len(facts.contenders), 'single configuration')}, {best.id} has the best mean: "
+            f"{number(best.standing.mean)}."
         )
     return said
 

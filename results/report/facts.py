@@ -16,7 +16,7 @@ from results.importance import Importance, importances
 from results.leaderboard import UNKNOWN_DATA, objective
 from results.opening import UNFINISHED, Results
 from results.schema import CONFIG, Measure
-from results.statistics import Comparison, Configuration, Standing, compare, shrunken
+from results.statistics import Comparison, Configuration, Standing, compare, difference, shrunken
 
 Row = Mapping[str, Any]
 CARD = "bundle/card.json"
@@ -218,6 +218,25 @@ class Facts:
     def sort_key(self, value: float | None) -> float:
         """Returns a number that is less for a better value; infinite if there is none."""
         return self.sign * value if value is not None and math.isfinite(value) else math.inf
+
+    def gain(self, row: Row) -> tuple[float, tuple[float, float] | None] | None:
+        """Returns how much worse an ensemble is than its first member, over the same pieces, and the interval of that.
+
+        Less than 0 is better, whatever the goal. None if the pieces of the two are not known.
+        """
+        known, first = self._pieces(), next(iter(members(row)), "")
+        of = [known.get((row["sweep"], number)) for number in (row["final"], int(first) if first.isdigit() else -1)]
+        if of[0] and of[1]:
+            with contextlib.suppress(CallerError):  # the pieces are not the same
+                apart, span = difference(of[0], of[1], seed=self._seed())
+                ends = sorted(self.sign * end for end in span) if span else None
+                return self.sign * apart, (ends[0], ends[1]) if ends else None
+        return None
+
+    def ships(self, row: Row) -> bool:
+        """Whether a final model lies in its sweep's bundle."""
+        card = self.cards.get(row["sweep"], {})
+        return card.get("shipped", card.get("final")) == row["final"]
 
     def card_of(self, row: Row) -> dict[str, Any]:
         """Returns the card of a chosen model, if it is that of its sweep's bundle; empty if not."""

@@ -31,7 +31,7 @@ def finals(facts: Facts) -> list[Any]:
 
 
 def _comparison(facts: Facts) -> list[Any]:
-    chosen = [facts.trial_of(row) for row in facts.chosen]
+    chosen = [facts.trial_of(row) for row in facts.chosen if row.get("kind") != ENSEMBLE]
     parts: list[Any] = []
     if len(facts.contenders) > 1:
         text = "Dots are single trainings with fresh seeds, the stroke is their mean, the line its 95 % interval. At "
@@ -74,7 +74,7 @@ def _promises(facts: Facts) -> list[Any]:
     known = [each for each in facts.contenders if each.in_sweep is not None]
     if not known:
         return []
-    chosen = [facts.trial_of(row) for row in facts.chosen]
+    chosen = [facts.trial_of(row) for row in facts.chosen if row.get("kind") != ENSEMBLE]
     return [
         h("h3", "What the sweep had promised"),
         figure(promises_chart(known, facts.metric, chosen, about="promised"), promised(facts, known), about="promised"),
@@ -118,17 +118,21 @@ def _shipped(facts: Facts) -> Markup | None:
         value = number(row.get(facts.metric))
         seen = h("span", value, h("small", "seen in training")) if row["kind"] == WHOLE else h("span", value)
         about = f"of the finals {row['members']}" if row.get("members") else ""
+        badge = "chosen" if row["chosen"] else "shipped" if facts.ships(row) else ""
+        gain = facts.gain(row) if row["kind"] == ENSEMBLE else None
         body.append([
-            h("span", facts.name_of(row), _badge("chosen" * row["chosen"]), h("small", about) if about else None),
+            h("span", facts.name_of(row), _badge(badge), h("small", about) if about else None),
             KINDS.get(row["kind"], row["kind"]),
             Numeral(seen),
+            h("span", number(gain[0], 2), f" ({number(gain[1][0], 2)} to {number(gain[1][1], 2)})" if gain[1] else None)
+            if gain else None,
             *(row.get(name) for name in names),
             *(row.get(name) for name in spent),
             row["model"],
         ])  # fmt: skip
-    head = ["model", "what it is", facts.metric, *names, *spent, "where it lies"]
+    head = ["model", "what it is", facts.metric, "behind its best member", *names, *spent, "where it lies"]
     said = [_KINDS[kind] for kind in dict.fromkeys(row["kind"] for row in rows) if kind in _KINDS]
-    caption = "Models made of these, which are not compared with them"
+    caption = "Models made of these"
     return joined([h("h3", "Made of them"), table(head, body, caption=caption), h("p", " ".join(said), class_="note")])
 
 

@@ -20,14 +20,14 @@ class Maker:
     Attributes:
         row: of the table `finals`.
         name: what it is called on the page.
-        chosen: whether it is the model for production.
+        badge: `chosen`, `shipped` for the one that lies in the bundle in its place, or "".
         contender: its configuration among those that were compared; None if it was not.
         samples: rows of what it made, in the order of the table.
     """
 
     row: Row
     name: str
-    chosen: bool
+    badge: str
     contender: Contender | None
     samples: Sequence[dict[str, Any]]
 
@@ -55,7 +55,7 @@ class Outside:
 
 
 def makers(facts: Facts) -> list[Maker]:
-    """Returns the models with samples to compare: the chosen ones first, then those tied with them, then the rest.
+    """Returns the models with samples to compare: those chosen or shipped first, then the tied ones, then the rest.
 
     A model whose configuration has been ruled out since it made them is left out, unless none is chosen.
     """
@@ -72,8 +72,9 @@ def makers(facts: Facts) -> list[Maker]:
         chosen = bool(row["chosen"])
         if facts.chosen and not chosen and single and not (contender and contender.standing.tied):
             continue
-        maker = Maker(row=row, name=facts.name_of(row), chosen=chosen, contender=contender, samples=samples)
-        found.append(((not chosen, place, key), maker))
+        badge = "chosen" if chosen else "shipped" if facts.ships(row) and not single else ""
+        maker = Maker(row=row, name=facts.name_of(row), badge=badge, contender=contender, samples=samples)
+        found.append(((not badge, place, key), maker))
     ordered = [maker for _, maker in sorted(found, key=lambda each: each[0])]
     times = Counter(maker.name for maker in ordered)
     return [

@@ -10,7 +10,7 @@ from typing import Any
 
 from results.report.attachments import Attached, Attachment, attach, kinds
 from results.report.decision import costs
-from results.report.facts import Facts, Row, finite
+from results.report.facts import WHOLE, Facts, Row, finite
 from results.report.makers import KINDS, ORIGINAL, Maker, makers, outside, references
 from results.report.markup import Markup, Numeral, count, element, joined, number, prose
 from results.report.tables import Section, details, table
@@ -125,7 +125,7 @@ def _compared(facts: Facts, known: Sequence[Maker]) -> Markup:
         marked = sum(bool(outside(facts, row)) for row in own)
         rows.append([
             _who(maker),
-            standing.mean if standing else maker.row.get(facts.metric),
+            standing.mean if standing else maker.row.get(facts.metric) if maker.row.get("kind") != WHOLE else None,
             f"{number(standing.interval[0])} to {number(standing.interval[1])}"
             if standing and standing.interval else "–",
             *(maker.row.get(name) for name in spent),
@@ -139,9 +139,7 @@ def _compared(facts: Facts, known: Sequence[Maker]) -> Markup:
 
 
 def _who(maker: Maker) -> Markup:
-    return joined(
-        [maker.name, " " if maker.chosen else "", h("span", "chosen", class_="badge") if maker.chosen else ""]
-    )
+    return joined([maker.name, [" ", h("span", maker.badge, class_="badge")] if maker.badge else None])
 
 
 def _marked(facts: Facts, rows: Sequence[Row]) -> Markup | None:
@@ -168,7 +166,7 @@ def _card(facts: Facts, row: Row, maker: Maker, attached: Attached, known: Seque
               for each in by_kind["sound"]]  # fmt: skip
     pictures = [_picture(each, title) for each in by_kind["picture"]]
     more = [
-        details(f"See {each.name}", picture, screen=not maker.chosen)
+        details(f"See {each.name}", picture, screen=not maker.badge)
         for each, picture in zip(by_kind["picture"], pictures, strict=True)
     ]
     plain = bool(pictures) and not by_kind["picture"][0].packed

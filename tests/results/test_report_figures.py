@@ -9,7 +9,7 @@ from scipy import stats
 
 import results
 from results import report
-from results.report import costs, facts, finals
+from results.report import costs, facts, finals, markup
 from results.storage import Storage
 from tests.results import decided, ledgers
 from tests.results.pages import page_of
@@ -131,6 +131,24 @@ def test_a_chosen_model_that_is_no_single_one_says_so(tmp_path, kind, about, hea
     sweep.final(0, 0.7, kind=kind, chosen=True, **about)
     sweep.flush()
     assert headline in page_of(sweep.storage).text[:300]
+
+
+def test_an_ensemble_is_held_against_its_first_member_over_the_same_pieces(tmp_path):
+    sweep = decided.begun(tmp_path)
+    for final, shift in ((0, 0.0), (11, -0.05)):
+        for piece in range(8):
+            value, weight = 0.8 + 0.01 * piece + shift * (1 + piece % 3), 100.0 + piece
+            sweep.add("piece_scores", final=final, split="valid", piece=f"p{piece}", value=value, weight=weight)
+    sweep.flush()
+    gathered = facts.gather(results.open(sweep.storage.uri))
+    rows = frame(sweep.storage, "piece_scores")
+    by_final = {n: (g["value"] * g["weight"]).sum() / g["weight"].sum() for n, g in rows.groupby("final")}
+    gain = gathered.gain(next(row for row in gathered.shipped if row["kind"] == "ensemble"))
+    assert gain is not None
+    assert gain[0] == pytest.approx(by_final[11] - by_final[0])
+    assert gain[1] is not None
+    assert gain[1][0] < gain[0] < gain[1][1] < 0
+    assert f"{markup.number(gain[0], 2)} ({markup.number(gain[1][0], 2)}" in page_of(sweep.storage).text
 
 
 def test_finals_of_another_sweep_go_by_its_name(tmp_path):

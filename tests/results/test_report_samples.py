@@ -40,10 +40,23 @@ def articles(storage: Storage) -> list[str]:
 
 
 def test_the_chosen_models_samples_come_first_and_those_of_tied_ones_follow(gathered):
-    assert [(each.name, each.chosen, len(each.samples)) for each in makers.makers(gathered)] == [
-        ("laptop/0", True, 5),
-        ("laptop/1", False, 5),
+    assert [(each.name, each.badge, len(each.samples)) for each in makers.makers(gathered)] == [
+        ("laptop/0", "chosen", 5),
+        ("laptop/1", "", 5),
     ]
+
+
+def test_samples_of_the_model_that_is_shipped_come_first(tmp_path):
+    sweep = decided.begun(tmp_path)
+    sweep.sample(10, "cold", kind="free", path="bundle/samples/cold.mid")  # trained on train and valid
+    sweep.flush()
+    sweep.storage.write("bundle/card.json", b'{"final": 0, "shipped": 10}')
+    found = makers.makers(facts.gather(results.open(sweep.storage.uri)))
+    assert {each.name: each.badge for each in found[:2]} == {
+        "laptop/0": "chosen",
+        "laptop/0 of train and valid": "shipped",
+    }
+    assert "In the bundle lies final 10" in page_of(sweep.storage).text
 
 
 def test_a_model_that_has_been_ruled_out_shows_no_samples(tmp_path):
