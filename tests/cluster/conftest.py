@@ -1,5 +1,6 @@
 """The lab is used only where it is asked for (`make test-cluster`): it takes many minutes, root and Linux."""
 
+import os
 import time
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def lab(say):
         it.make_bucket()
         say("laptop, head, w1, w2 and a storage are on")
         yield it
+        if logs := os.environ.get("LAB_LOGS"):  # for whoever looks for what went wrong
+            it.keep_logs(Path(logs))
 
 
 @pytest.fixture(scope="session")

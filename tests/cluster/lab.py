@@ -342,6 +342,14 @@ class Lab:
         """Changes the network."""
         _checked("nsenter", "--target", str(self.pid), "--net", "ip", *words)
 
+    def keep_logs(self, folder):
+        """Copies what Ray, SSH and the drivers wrote on the machines."""
+        for name, machine in self.machines.items():
+            patterns = ("console.log", "home/*.log", "tmp/ray/session_2*/logs/*.*")
+            for path in (path for pattern in patterns for path in machine.disk.glob(pattern) if path.is_file()):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, folder / name / path.name)
+
     def make_bucket(self):
         """Makes the bucket in the storage, which is on."""
         url = f"http://{self['store'].address}:{STORE_PORT}/{BUCKET}"

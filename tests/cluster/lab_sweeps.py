@@ -53,7 +53,7 @@ PLANS = {
     "undisturbed": Plan(),
     "power": Plan(),
     "cable": Plan(),
-    "added": Plan(epochs=36),
+    "added": Plan(trials=6, epochs=100),
     "driver": Plan(),
     "head": Plan(),
     "storage": Plan(epochs=36),
@@ -140,7 +140,7 @@ class LabSweep:
         until = time.monotonic() + timeout
         while not condition(notes := self.notes()):
             if time.monotonic() > until or self.status is not None:
-                raise TimeoutError(f"{self.name}: never came so far; it said\n{self.said[-3000:]}")
+                raise TimeoutError(f"{self.name}: never came so far; it said\n{self.said[-1500:]}")
             time.sleep(0.05)
         return notes
 

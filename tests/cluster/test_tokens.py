@@ -12,14 +12,24 @@ from tests.cluster.lab import NETWORK
 MACHINES = ("laptop", "head", "w1", "w2")
 WRONG = "0" * 64
 ASK = """
-import sys, urllib.error, urllib.request
-request = urllib.request.Request(sys.argv[1], headers={"Authorization": f"Bearer {sys.argv[2]}"} if sys.argv[2] else {})
+import http.client, sys, urllib.error, urllib.request
+headers = {"Authorization": f"Bearer {sys.argv[2]}"} if sys.argv[2] else {}
+data = sys.argv[3].encode() if sys.argv[3] else None
+request = urllib.request.Request(sys.argv[1], data=data, headers=headers | {"Content-Type": "application/json"})
 try:
     print(urllib.request.urlopen(request, timeout=10).status)
 except urllib.error.HTTPError as error:
     print(error.code)
-except OSError:
+except (OSError, http.client.HTTPException):
     print(0)
+"""
+CLIENT = """
+import sys, ray
+try:
+    ray.init(f"ray://{sys.argv[1]}:10001")
+    print("let in")
+except Exception as error:
+    print("refused:", str(error)[:200])
 """
 CALL = """
 import sys
@@ -31,9 +41,9 @@ except Exception as error:
 """
 
 
-def answer(machine, url, token=""):
-    """The HTTP status that a machine gets; 0 if nobody listens."""
-    return int(machine.here(sys.executable, "-c", ASK, url, token))
+def answer(machine, url, token="", data=""):
+    """The HTTP status that a machine gets; 0 if nobody listens there, or does not speak HTTP."""
+    return int(machine.here(sys.executable, "-c", ASK, url, token, data))
 
 
 def test_the_token_is_for_its_owner_alone_on_every_machine(cluster):
@@ -51,6 +61,25 @@ def test_the_head_lets_nobody_in_without_the_token(cluster):
     assert "refused" in wrong, wrong
     without = w1.run(f"mkdir -p /tmp/nobody; HOME=/tmp/nobody RAY_AUTH_MODE=disabled {call}").stdout
     assert "refused" in without, without
+
+
+def test_a_node_takes_no_job_without_the_token(cluster):
+    """Each node has a port of its own for jobs, which the head's job server uses."""
+    job = '{"entrypoint": "touch /tmp/let-in"}'
+    for name in ("head", "w1"):
+        url = f"http://{cluster.lab[name].address}:52365/api/job_agent/jobs/"
+        for token in ("", WRONG):
+            assert answer(cluster.laptop, url, token, job) in {401, 403}, name
+        assert not (cluster.lab[name].disk / "tmp" / "let-in").exists()
+
+
+def test_ray_client_lets_nobody_in_with_a_wrong_token(cluster):
+    said = (
+        cluster.lab["w1"]
+        .run(f"RAY_AUTH_TOKEN={WRONG} timeout 100 {sys.executable} -c '{CLIENT}' {cluster.head.address}", check=False)
+        .stdout
+    )
+    assert "let in" not in said
 
 
 def test_dashboard_and_job_server_ask_for_the_token_through_the_tunnel(cluster, tunnel):
