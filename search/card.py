@@ -185,13 +185,16 @@ def _beginning(sample: Mapping[str, Any]) -> str:
 
 
 def _marked(samples: Any, limits: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each sample that has a measure beyond what is usual."""
+    """A line for each sample that has measures beyond what is usual."""
     for sample in samples:
+        marks = []
         for name, limit in limits.items():
             value = sample["measures"].get(name)
             low, high = limit["low"], limit["high"]
             if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
-                yield f"- `{sample['name']}` is marked: {limit['text']} ({name} {_number(value)})"
+                marks.append(f"{limit['text']} ({name} {_number(value)})")
+        if marks:
+            yield f"- `{sample['name']}` is marked: {'; '.join(marks)}"
 
 
 def _contenders(card: Mapping[str, Any]) -> Iterator[str]:
