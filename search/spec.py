@@ -118,9 +118,7 @@ def _events(value: Any) -> tuple[str, ...]:
 
 
 COMMAND = Kind(name="a text as a shell would split it, or a list of texts", read=_command, write=list)
-EVENTS = Kind(
-    name="a list of " + ", ".join(f'"{event}"' for event in get_args(NotifyEvent)), read=_events, write=list
-)
+EVENTS = Kind(name="a list of " + ", ".join(f'"{event}"' for event in get_args(NotifyEvent)), read=_events, write=list)
 OBJECTIVES = Kind(
     name='a list of texts such as "val_loss min"', read=_objectives, write=lambda value: [str(item) for item in value]
 )
