@@ -302,14 +302,14 @@ def main() -> None:
     parser.add_argument("--real", type=_numbers, default=[8, 24, 72], help="worker processes of Ray Tune")
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--folder", help="where the ledgers are written; a temporary folder if not given")
-    parser.add_argument("--tiny", action="store_true", help="20 workers, 60 trials: shows that it runs")
+    parser.add_argument("--tiny", action="store_true", help="10 workers, 30 trials: shows that it runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--call", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.call:
         print(json.dumps(globals()[options.call[0]](*options.call[1:])))
         return
-    size = ([4, 20], [20, 60], [2]) if options.tiny else (options.workers, options.trials, options.real)
+    size = ([10], [10, 30], [2]) if options.tiny else (options.workers, options.trials, options.real)
     before = machine()
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
         told = measure(options.parts, *size, folder=folder)
