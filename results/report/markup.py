@@ -82,7 +82,8 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
         if math.isinf(value):
             return "∞" if value > 0 else "\u2212∞"
-        text = f"{value:.{digits}g}" if not 1e4 <= abs(value) < 1e15 else f"{value:,.0f}".replace(",", "\u2009")
+        large = 10.0 ** min(digits, 4) - 0.5 <= abs(value) < 1e15
+        text = f"{value:,.0f}".replace(",", "\u2009") if large else f"{value:.{digits}g}"
         return text.replace("-", "\u2212")
     return str(value)
 

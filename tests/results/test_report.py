@@ -102,6 +102,15 @@ def test_text_that_utf8_cannot_hold_is_replaced():
     assert "<script>" not in markup.element("p", NASTY, title=NASTY)
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "told"),
+    [(9393.4, 3, "9\u2009393"), (0.12345, 3, "0.123"), (-1234.5, 4, "\u22121234"), (12345.6, 4, "12\u2009346"),
+     (9999.7, 4, "10\u2009000"), (1e-7, 4, "1e\u221207")],
+)  # fmt: skip
+def test_numbers_are_written_as_people_read_them(value, digits, told):
+    assert markup.number(value, digits) == told
+
+
 def test_an_empty_sweep_says_so(tmp_path):
     sweep = ledgers.Sweep(tmp_path)
     sweep.flush()
