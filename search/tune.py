@@ -8,6 +8,7 @@ has no place here where it could.
 import logging
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,10 @@ SETTINGS = {
 """What Tune reads from the environment, set for the driver before it runs."""
 MAX_PENDING = 64
 """Trials that may wait for room in the cluster; the conductor hands out no more than its concurrency anyway."""
+NODE = "ray_node"
+"""Names, in what an actor tells, the Ray node that it runs on."""
+ANSWER_S = 1.0
+"""How long a node may take to answer before it counts as gone."""
 FOLDER = ".tune"
 """Where Tune puts its own files below the sweep's folder; removed when it is done."""
 WAITING_S = 60.0
@@ -98,7 +103,8 @@ class TrialActor(tune.Trainable):
         self._marks.step()
         progress = self._worker.step()
         self._marks.told(progress)
-        return {"progress": [progress.document()]}  # in a list, which Tune does not take apart
+        # In a list, which Tune does not take apart.
+        return {"progress": [progress.document()], NODE: ray.get_runtime_context().get_node_id()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Saves nothing: the worker writes its own checkpoints."""
@@ -183,6 +189,7 @@ class _Link:
         self._conductor, self._worker, self._on_beat = conductor, dict(worker), on_beat
         self._attempts: dict[str, Attempt] = {}
         self._begun: dict[tuple[int, int], float] = {}
+        self._nodes: dict[tuple[int, int], str] = {}
         self._moved = time.monotonic()
         self._has_told_of_waiting = self._has_withdrawn = False
         self.failure: BaseException | None = None
@@ -212,6 +219,7 @@ class _Link:
 
     def told(self, trial: Any, result: dict) -> bool:
         attempt = self._attempts[trial.trial_id]
+        self._nodes[attempt.trial, attempt.attempt] = result[NODE]
         try:
             return self._conductor.report(attempt.trial, attempt.attempt, Progress.of(result["progress"][0]))
         except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
@@ -229,6 +237,9 @@ class _Link:
                 return
             begun = self._begun.get((attempt.trial, attempt.attempt))
             kind, reason = _cause(text, attempt, ran_s=0.0 if begun is None else time.monotonic() - begun)
+            node = self._nodes.get((attempt.trial, attempt.attempt))
+            if kind == "worker_died" and node is not None and not _answers(node):
+                kind, reason = "node_lost", "its machine went away"  # Ray has not noticed yet
             lost = Progress(outcome="lost", reason_kind=kind, reason=reason, detail=text[-4000:])
             if kind == "time_limit":
                 lost = Progress(outcome="failed", reason_kind=kind, reason=reason)
@@ -289,7 +300,25 @@ def _cause(text: str, attempt: Attempt, *, ran_s: float) -> tuple[str, str]:
     # A worker ends itself at its limit; that it has begun is heard of a moment later.
     if attempt.time_limit_s is not None and ran_s >= 0.95 * attempt.time_limit_s - LATE_S:
         return "time_limit", f"it took longer than {attempt.time_limit_s:g} s and was ended"
+    # The connection broke, and yet the machine has not told that the process ended, as it does within a second.
+    if "actorunavailableerror" in lower:
+        return "node_lost", "its machine cannot be reached"
     return "worker_died", "its process ended"
+
+
+def _answers(node_id: str) -> bool:
+    """Returns whether the process that Ray has on each of its nodes can be reached on this one.
+
+    When a machine goes down, its workers often end first; then Ray tells of them, and of the machine only later.
+    """
+    for node in ray.nodes():
+        if node["NodeID"] == node_id and node["Alive"]:
+            try:
+                socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), ANSWER_S).close()
+            except OSError:
+                return False
+            return True
+    return False
 
 
 def run(
