@@ -45,6 +45,7 @@ env > environment
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # workers import the task from it
     (tmp_path / "told.toml").write_text(SWEEP)
     script(tmp_path, SCRIPT)
     return tmp_path
