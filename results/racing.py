@@ -9,11 +9,11 @@ from results.statistics import Comparison, Rule
 def next_seeds(comparison: Comparison, count: int, *, rule: Rule = "best_mean") -> list[Hashable]:
     """Returns the configurations that the next fresh seeds should go to, one name a training; none if it is decided.
 
-    It is decided when only one may still be the best. Until then, if the best mean is to be taken, each seed goes to
-    one of two: the best mean, and of those tied with it the one that the figures tell apart from it least; and of these
-    two to the one whose mean becomes surer by it. The other rules take what is tied with the best, and whether one is
-    tied depends on how well all are known: there, each seed goes to the one that has the fewest. docs/decisions/0007
-    has the figures. A longer list begins with the shorter one.
+    It is decided when only one may still be the best. Until then, where the mean decides (`best_mean`, and
+    `one_standard_error`, which looks around the best mean), each seed goes to one of two: the best mean, and of those
+    tied with it the one that the figures tell apart from it least; and of these two to the one whose mean becomes surer
+    by it. `tied_cheapest` takes any of the tied, so each of these is to be known equally well: there, each seed goes
+    to the tied one that has the fewest. docs/decisions/0007 has the figures. A longer list begins with the shorter one.
 
     Args:
         comparison: from `results.statistics.compare`, over seeds.
@@ -21,13 +21,13 @@ def next_seeds(comparison: Comparison, count: int, *, rule: Rule = "best_mean") 
         rule: how one is taken in the end.
     """
     tied = comparison.tied
-    if len(tied) < 2 or any(standing.seed_error is None for standing in comparison.standings):
+    if len(tied) < 2 or any(standing.seed_error is None for standing in tied):
         return []
-    return _surest(comparison, count) if rule == "best_mean" else _fewest(comparison, count)
+    return _fewest(comparison, count) if rule == "tied_cheapest" else _surest(comparison, count)
 
 
 def _fewest(comparison: Comparison, count: int) -> list[Hashable]:
-    trainings = {standing.name: standing.num_trainings for standing in comparison.standings}
+    trainings = {standing.name: standing.num_trainings for standing in comparison.tied}
     found: list[Hashable] = []
     while len(found) < count:
         found.append(min(trainings, key=lambda name: trainings[name]))  # the best mean first among equals

@@ -298,15 +298,22 @@ def _tied(means: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """Returns which configurations may be the best, given how draws moved their means.
 
     One is left out only if it lies further behind than the best one of all ever would by chance: all comparisons at a
-    time (Gupta's selection of a subset, with drawn quantiles). For two it is the interval of their difference.
+    time (Gupta's selection of a subset, with drawn quantiles). For two it is the interval of their difference. Those
+    that are left out are compared with nobody any more, and the rest is looked at again, until it stays as it is: a
+    configuration far behind, of which little is known, would make it hard to tell the others apart.
     """
     tied = np.ones(len(means), bool)
-    for i in range(len(means)):
-        others = np.arange(len(means)) != i
-        if others.any():
-            allowed = np.quantile((moved[i] - moved[others]).max(axis=0), (1 + CONFIDENCE) / 2)
-            tied[i] = means[i] - means[others].min() <= max(allowed, 0.0)
-    return tied
+    while True:
+        left = tied.copy()
+        for i in np.flatnonzero(tied):
+            others = tied.copy()
+            others[i] = False
+            if others.any():
+                allowed = np.quantile((moved[i] - moved[others]).max(axis=0), (1 + CONFIDENCE) / 2)
+                left[i] = means[i] - means[others].min() <= max(allowed, 0.0)
+        if (left == tied).all():
+            return tied
+        tied = left
 
 
 @dataclass(frozen=True, kw_only=True)

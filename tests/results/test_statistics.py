@@ -248,7 +248,7 @@ def test_what_a_sweep_promised_cannot_be_told_without_a_spread():
 # --- racing -----------------------------------------------------------------------------------------------------------
 
 
-def raced(rng, means, *, extra, racing, draws=120) -> Comparison:
+def raced(rng, means, *, extra, racing, rule="best_mean", draws=120) -> Comparison:
     """Trainings with two seeds each and `extra` more: where racing sends them, two at a time, or to all alike."""
     scores = [[rng.normal(mean, 0.01) for _ in range(2)] for mean in means]
     if not racing:
@@ -258,7 +258,7 @@ def raced(rng, means, *, extra, racing, draws=120) -> Comparison:
     while True:
         made = [Configuration(name=name, scores=tuple(each)) for name, each in enumerate(scores)]
         found = compare(made, draws=draws, seed=extra)
-        for name in next_seeds(found, min(2, extra)):
+        for name in next_seeds(found, min(2, extra), rule=rule):
             scores[name].append(rng.normal(means[name], 0.01))
             extra -= 1
         if sum(map(len, scores)) == sum(len(one.scores) for one in made):
@@ -266,12 +266,12 @@ def raced(rng, means, *, extra, racing, draws=120) -> Comparison:
 
 
 @cache
-def races(racing):
+def races(racing, rule="best_mean"):
     found = []
     for run in range(120):
         rng = np.random.default_rng(run)
         means = rng.normal(1.0, 0.015, 8)
-        found.append((means, raced(rng, means, extra=16, racing=racing)))
+        found.append((means, raced(rng, means, extra=16, racing=racing, rule=rule)))
     return found
 
 
@@ -281,6 +281,22 @@ def test_racing_chooses_better_than_as_many_seeds_given_to_all_alike():
         for racing in (False, True)
     }
     assert behind[True] < 0.8 * behind[False]
+
+
+def test_racing_for_the_cheapest_of_the_tied_leaves_fewer_tied_with_fewer_trainings():
+    even = [found for _, found in races(False)]
+    raced = races(True, "tied_cheapest")
+    trainings = [sum(standing.num_trainings for standing in found.standings) for _, found in raced]
+    assert np.mean(trainings) < 32  # as many as all alike have
+    assert np.mean([len(found.tied) for _, found in raced]) < np.mean([len(found.tied) for found in even])
+    assert np.mean([found.of(int(means.argmin())).tied for means, found in raced]) >= 0.95
+
+
+def test_one_that_is_far_behind_and_little_known_does_not_keep_others_tied():
+    spread = (-0.012, -0.004, 0.0, 0.0, 0.004, 0.012)
+    known = [Configuration(name=n, scores=tuple(at + e for e in spread)) for n, at in ((0, 1.0), (1, 1.02))]
+    unsure = [Configuration(name=2 + n, scores=(1.08 + n / 100, 1.1 + n / 100)) for n in range(4)]
+    assert {standing.name for standing in compare([*known, *unsure]).tied} == {0}
 
 
 def test_intervals_hold_the_truth_after_racing():
@@ -297,8 +313,9 @@ def test_racing_gives_seeds_to_the_best_and_its_nearest_rival_and_none_when_it_i
     longer = next_seeds(found, 9)
     assert longer[:2] == next_seeds(found, 2)
     assert 3 not in longer
-    # Whether one is tied depends on how well all are known: there, everyone is given as many.
-    assert sorted(next_seeds(found, 4, rule="tied_cheapest")) == [0, 1, 2, 3]
+    assert next_seeds(found, 9, rule="one_standard_error") == longer
+    # Any of the tied may be taken: they are given as many each.
+    assert sorted(next_seeds(found, 6, rule="tied_cheapest")) == [0, 0, 1, 1, 2, 2]
     decided = compare([Configuration(name=0, scores=(1.0, 1.01)), Configuration(name=1, scores=(2.0, 2.01))])
     assert next_seeds(decided, 5) == next_seeds(decided, 5, rule="tied_cheapest") == []
     assert next_seeds(compare([Configuration(name=n, scores=(1.0,)) for n in range(2)]), 5) == []
