@@ -60,6 +60,27 @@ class Forecast:
     money: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinalForecast:
+    """What the trainings of a final job will come to; scoring and samples are not reckoned.
+
+    Attributes:
+        trainings: of the configurations with their first seeds.
+        trainings_most: with all that racing may add, and one on all data if that is asked for.
+        epochs: of each training.
+        wall_s: how long all of `trainings_most` take; `None` if nobody has measured an epoch. So for the next two.
+        gpu_hours: of GPUs held.
+        money: `None` without a price, too.
+    """
+
+    trainings: int
+    trainings_most: int
+    epochs: int
+    wall_s: float | None
+    gpu_hours: float | None
+    money: float | None
+
+
 def measured(spec: SweepSpec) -> Measured | None:
     """Returns what sweeps of the same task, options, backend and GPUs took, beside which this one will lie; or None."""
     place, durations, starts, names = Storage(spec.storage), [], [], []
@@ -139,6 +160,31 @@ def forecast(spec: SweepSpec, make_scheduler: Callable[[], Scheduler], known: Me
         epochs=round(course.epochs * more),
         wall_s=wall_s,
         worker_s=busy_s,
+        gpu_hours=None if hours is None else hours * spec.resources.gpus,
+        money=None if hours is None or spec.price_per_hour is None else hours * _units(spec) * spec.price_per_hour,
+    )
+
+
+def final_forecast(spec: SweepSpec, known: Measured | None) -> FinalForecast | None:
+    """Returns what the trainings of a sweep's final job will come to; None if it has none.
+
+    Args:
+        spec: the sweep.
+        known: what an epoch takes, or None.
+    """
+    final = spec.final
+    trainings = final.models * final.seeds
+    if not trainings:
+        return None
+    most = trainings + (final.racing if final.models > 1 else 0) + final.whole
+    epochs = final.epochs or spec.epochs
+    one_s = None if known is None else known.start_s + epochs * known.epoch_s
+    hours = None if one_s is None else most * one_s / 3600
+    return FinalForecast(
+        trainings=trainings,
+        trainings_most=most,
+        epochs=epochs,
+        wall_s=None if one_s is None else math.ceil(most / workers(spec)) * one_s,
         gpu_hours=None if hours is None else hours * spec.resources.gpus,
         money=None if hours is None or spec.price_per_hour is None else hours * _units(spec) * spec.price_per_hour,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.forecast import Forecast, Measured, forecast, measured, workers
+from search.forecast import FinalForecast, Forecast, Measured, final_forecast, forecast, measured, workers
 from search.parameters import Fixed, Options, Parameter, Range
 from search.space import Space, single
 from search.spec import SweepSpec
@@ -69,6 +69,7 @@ class Plan:
         workers: trials at a time on this machine.
         measured: what earlier sweeps took, or `None`.
         forecast: what it will come to.
+        final: what its final job will come to; `None` without one.
     """
 
     spec: SweepSpec
@@ -79,6 +80,7 @@ class Plan:
     workers: int
     measured: Measured | None
     forecast: Forecast
+    final: FinalForecast | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as a document; `configurations` that are infinite are infinite here too."""
@@ -123,6 +125,7 @@ def plan(spec: SweepSpec, *, proposals: int = SHOWN_PROPOSALS) -> Plan:
         workers=workers(spec),
         measured=known,
         forecast=forecast(spec, lambda: make_scheduler(prepared), known),
+        final=final_forecast(spec, known),
     )
 
 

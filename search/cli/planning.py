@@ -13,6 +13,7 @@ from results.cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
     from search.doctor import Check
+    from search.forecast import FinalForecast
     from search.plan import Plan, Proposal
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines to read.")
@@ -79,6 +80,8 @@ def _plan_lines(plan: "Plan") -> Iterator[str]:
             f"  epochs      about {forecast.epochs:,} of {forecast.trials:,} trials, "
             f"at most {forecast.epochs_most:,} if none is stopped"
         )
+    if plan.final is not None:
+        yield f"  final job   {_final_line(plan.final)}"
     known = plan.measured
     if known is None:
         yield (
@@ -95,6 +98,20 @@ def _plan_lines(plan: "Plan") -> Iterator[str]:
         yield f"  GPUs        about {forecast.gpu_hours:.2f} hours"
     if forecast.money is not None:
         yield f"  money       about {forecast.money:.2f}"
+
+
+def _final_line(final: "FinalForecast") -> str:
+    trainings = f"{final.trainings} training{'' if final.trainings == 1 else 's'} of {final.epochs} epochs"
+    if final.trainings_most > final.trainings:
+        trainings += f", {final.trainings_most} at most"
+    told = [trainings]
+    if final.wall_s is not None:
+        told.append(f"about {duration(final.wall_s)}")
+    if final.gpu_hours:
+        told.append(f"{final.gpu_hours:.2f} GPU hours")
+    if final.money is not None:
+        told.append(f"{final.money:.2f} of money")
+    return "; ".join(told[:2]) + "".join(f", {each}" for each in told[2:])
 
 
 def _budgets(plan: "Plan") -> Iterator[str]:

@@ -119,6 +119,19 @@ def test_a_budget_of_time_or_money_bounds_the_forecast(spec):
     assert plan(poor).forecast.money == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_final_jobs_trainings_are_reckoned_too(spec):
+    final = FinalSettings(models=3, seeds=2, epochs=6, racing=5)
+    job = plan(dataclasses.replace(spec, final=final)).final
+    assert job is not None
+    assert (job.trainings, job.trainings_most, job.epochs, job.wall_s) == (6, 11, 6, None)
+    record(spec, "earlier", 10.0)
+    job = plan(dataclasses.replace(spec, final=final, price_per_hour=3.6)).final
+    assert job is not None
+    # 11 trainings of 3 s and 6 epochs of 10 s, two at a time
+    assert (job.wall_s, job.money) == pytest.approx((6 * 63, 11 * 0.063))
+    assert plan(spec).final is None
+
+
 def test_configurations_are_counted_through_conditions():
     def space(hp):
         kind = hp.Choice("kind", ["a", "b"])
