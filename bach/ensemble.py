@@ -51,9 +51,10 @@ def combine(folders: Sequence[str | os.PathLike], out: str | os.PathLike) -> Pat
         ModelError: fewer than two folders, no model in one of them, or they learnt from different chorales.
         OutputError: `out` cannot be written.
     """
+    models = [model_files.load(folder) for folder in folders]
     records = [model_files.record(folder) for folder in folders]
     _check_data(folders, records)
-    model = combined([model_files.load(folder) for folder in folders])
+    model = combined(models)
     return model_files.save(model, out, _facts(model, records))
 
 

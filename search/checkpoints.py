@@ -128,9 +128,7 @@ class Checkpoints:
         Raises:
             StorageError: it cannot be written; the checkpoints before stand.
         """
-        if not self._sweep.exists(SPEC_FILE):
-            # Writing would make it anew, and hide that a disk is not mounted any more.
-            raise StorageError(f"the sweep's folder {self._sweep.uri} is gone; bring it back")
+        self._check_there()
         name = f"e{epoch:05d}-a{attempt}"
         facts = {
             "version": MANIFEST_VERSION,
@@ -145,6 +143,8 @@ class Checkpoints:
             scratch.mkdir(parents=True)
             write(scratch)
             self._upload(scratch, name, facts)
+            if self._sweep.is_local:  # it may have gone away meanwhile, and then writing has made it anew
+                self._check_there()
         except (OSError, StorageError):
             with contextlib.suppress(OSError, StorageError):
                 self._storage.remove(name)  # on a disk that is full, half a checkpoint would be in the way
@@ -152,6 +152,15 @@ class Checkpoints:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self.prune(best_epoch=best_epoch)
+
+    def _check_there(self) -> None:
+        """Returns if the sweep's folder is there: to write without it would hide that a disk is not mounted any more.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        if not self._sweep.exists(SPEC_FILE):
+            raise StorageError(f"the sweep's folder {self._sweep.uri} is gone; bring it back")
 
     def _upload(self, scratch: Path, name: str, facts: Mapping[str, Any]) -> None:
         """Writes the files of a folder, and last the manifest."""

@@ -82,6 +82,15 @@ def test_the_benchmark_of_the_ledger_replays_and_reads_it():
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_the_page_says_how_large_and_quick_it_is():
+    done = run("bench_page.py", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert rows
+    assert all(0 < row["megabytes"] < 10 for row in rows)
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_sweeps_compares_with_ray_tune_alone():
     done = run("bench_sweep.py", "--tiny", "--json")
     assert done.returncode == 0, done.stderr

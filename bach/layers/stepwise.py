@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 
-from bach.backend import Tensor
 from bach.layers.note_inputs import NoteInputs
 
 State = tuple[Any, ...]
@@ -23,7 +22,7 @@ def initial_states(layers: Sequence[Any], batch: int, length: int) -> State:
     return tuple(_initial_state(layer, batch, length) for layer in layers)
 
 
-def step(layers: Sequence[Any], inputs: Tensor, states: State, t: Tensor) -> tuple[Tensor, State]:
+def step(layers: Sequence[Any], inputs: Any, states: State, t: Any) -> tuple[Any, State]:
     """Takes one note through all layers: `[batch, ...]` and their states, to `[batch, width]` and their states.
 
     Raises:
@@ -44,7 +43,7 @@ def _initial_state(layer: Any, batch: int, length: int) -> State:
     return layer.initial_state(batch) if hasattr(layer, "initial_state") else ()
 
 
-def _step(layer: Any, inputs: Tensor, state: State, t: Tensor) -> tuple[Tensor, State]:
+def _step(layer: Any, inputs: Any, state: State, t: Any) -> tuple[Any, State]:
     if isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
         outputs, state = layer.cell(inputs, list(state), training=False)
         return outputs, tuple(state)

@@ -63,6 +63,14 @@ def saved_and_predicted(names, build_point, folder, tokens):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("module", ["bach.backend", "bach.layers", "bach.task_runs"])
+def test_any_module_may_be_the_first_that_is_imported(module):
+    # Whoever imports Keras has our layers registered in the middle of it, so they must not need who imports it.
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_a_fresh_process_that_imports_bach_alone_predicts_the_same(build_point, tokens, tmp_path):
     from bach.backend import name
 
