@@ -74,7 +74,7 @@ format: $(STAMP)  ## Rewrite the code in the common format and mend what ruff ca
 bench: $(STAMP)  ## Run the benchmarks and print their figures (benchmarks/README.md has the last ones)
 	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PY) $$script $(ARGS); done
 
-sweep: $(STAMP)  ## Search over all three families, choose a model, test it once, write chorales (about 17 minutes on 2 cores)
+sweep: $(STAMP)  ## Search over all three families, choose a model, test it once, write chorales (about 12 minutes on 2 cores)
 	$(PY) -m search.cli run $(SWEEP) --go-on $(ARGS)
 
 constraints: | $(PY)  ## Resolve the newest versions that pyproject.toml allows and write constraints.txt
