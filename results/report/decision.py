@@ -190,6 +190,11 @@ def _why(facts: Facts, name: str) -> Sequence[str]:
         others = ", ".join(each.id for each in tied if each.id != name)
         said.append(f"It cannot be told from {others}: the differences are within what chance does. Among such models, "
                     "what is cheaper to run, or sounds better to you, may decide.")  # fmt: skip
+    elif comparison.over == "pieces":
+        said.append(
+            "Over other pieces this model would stay ahead. What other seeds would give is unknown with one training "
+            "each, so the configuration may still be lucky."
+        )
     else:
         said.append("It is ahead by more than chance would explain.")
     mine = next((c.standing for c in contenders if c.id == name), None)

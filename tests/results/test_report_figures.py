@@ -151,6 +151,20 @@ def test_an_ensemble_is_held_against_its_first_member_over_the_same_pieces(tmp_p
     assert f"{markup.number(gain[0], 2)} ({markup.number(gain[1][0], 2)}" in page_of(sweep.storage).text
 
 
+def test_pieces_alone_do_not_make_a_configuration_better_than_chance(tmp_path):
+    sweep = decided.Decided(tmp_path)
+    for trial, gap in ((0, 0.0), (1, 0.2)):
+        sweep.trial(trial)
+        values = [0.8 + 0.01 * (piece % 4) + gap for piece in range(40)]
+        final = sweep.final(trial, sum(values) / len(values), chosen=not trial)
+        for piece, value in enumerate(values):
+            sweep.add("piece_scores", final=final, split="valid", piece=f"p{piece}", value=value, weight=100.0)
+    sweep.flush()
+    said = page_of(sweep.storage).text
+    assert "Over other pieces this model would stay ahead." in said
+    assert "more than chance would explain" not in said
+
+
 def test_finals_of_another_sweep_go_by_its_name(tmp_path):
     other = ledgers.plain(tmp_path, "families", 4, 6)
     sweep = decided.Decided(tmp_path)
