@@ -43,7 +43,11 @@ def exported():
     import ray
 
     ray.init(
-        num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config={"metrics_report_interval_ms": 500}
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        _system_config={"metrics_report_interval_ms": 500},
     )
     try:
         book, metrics = Book(), Metrics()
