@@ -21,7 +21,7 @@ from results.writer import Writer
 
 __all__ = ["Ledger", "Writer"]
 
-TRIES = 10
+TRIES = 100
 """How often reading begins anew because parts were put together under its hands."""
 
 Made = TypeVar("Made")
