@@ -7,10 +7,8 @@ from typing import Any
 from search.crews import Crew
 from search.final_book import FinalBook
 from search.final_models import combine
-from search.final_trainings import ENSEMBLE
+from search.final_trainings import ENSEMBLE, VALID
 from search.final_work import Place, model_folder
-
-VALID = "valid"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from search.final_book import FinalBook
 from search.final_candidates import Candidate, Source, candidates, key_of
 from search.final_choice import Choice, Way, choose
 from search.final_models import measure
-from search.final_production import VALID, Chosen, Production
+from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
-from search.final_trainings import SINGLE, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
+from search.final_trainings import SINGLE, VALID, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
 from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState

@@ -14,11 +14,9 @@ from search.final_book import FinalBook
 from search.final_choice import Choice
 from search.final_ensemble import Ensemble
 from search.final_models import sample, score
-from search.final_trainings import SINGLE, WHOLE
+from search.final_trainings import SINGLE, TEST, VALID, WHOLE
 from search.final_work import FOLDER, Place
 from search.spec import SweepSpec
-
-TEST, VALID = "test", "valid"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
