@@ -91,7 +91,7 @@ def undisturbed(starting, say):
 @pytest.fixture(scope="session")
 def table(request, say):
     """The table of faults, printed at the end, and written if that was asked for."""
-    it = FaultTable()
+    it = FaultTable(say)
     yield it
     for line in it.lines():
         say(line)

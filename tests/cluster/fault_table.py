@@ -24,11 +24,11 @@ FAULTS = (
 class FaultTable:
     """What each fault cost."""
 
-    def __init__(self):
-        self.rows = {}
+    def __init__(self, say):
+        self.rows, self._say = {}, say
 
     def add(self, fault, *, done, recovery, lost):
-        """Takes in a row.
+        """Takes in a row, and tells it.
 
         Args:
             fault: one of `FAULTS`.
@@ -38,6 +38,7 @@ class FaultTable:
         """
         assert fault in FAULTS
         self.rows[fault] = (done, recovery, lost)
+        self._say(f"{fault}: {recovery}; trained again: {lost}")
 
     def lines(self):
         """The table in Markdown."""

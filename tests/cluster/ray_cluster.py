@@ -41,8 +41,8 @@ def cluster_file(text, lab, *, workers=("w1", "w2")):
 class RayCluster:
     """What a person at the laptop does with a cluster."""
 
-    def __init__(self, lab, say=lambda text: None):
-        self.lab, self.say = lab, say
+    def __init__(self, lab):
+        self.lab = lab
         self.laptop, self.head = lab["laptop"], lab["head"]
         self.tree = self.laptop.home / "project"
 

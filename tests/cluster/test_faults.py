@@ -10,12 +10,17 @@ from tests.cluster.lab_sweeps import LabSweep
 RESULTS = str(Path(sys.executable).with_name("results"))
 
 
-def check(sweep, undisturbed):
-    """All trials are there, none twice, and they came to what they come to when nothing happens."""
+def sound(sweep):
+    """The books of a sweep that has come to its end with all trials, none of them twice."""
+    assert sweep.wait() == 0, sweep.said
     books = sweep.books()
-    assert books["accounted"] == sweep.plan.trials
-    assert books["duplicates"] == 0
-    assert books["problems"] == []
+    assert (books["accounted"], books["duplicates"], books["problems"]) == (sweep.plan.trials, 0, [])
+    return books
+
+
+def come_out_the_same(sweep, undisturbed):
+    """The books of a sweep whose trials came to what they come to when nothing happens."""
+    books = sound(sweep)
     assert books["outcome"] == undisturbed["outcome"]
     assert books["best"] == undisturbed["best"]
     assert "Traceback" not in sweep.said
@@ -23,9 +28,12 @@ def check(sweep, undisturbed):
     return books
 
 
-def in_full_swing(sweep):
-    """Waits until all places are taken and each trial has a few epochs behind it."""
-    return sweep.wait_for(lambda notes: sum(note.epoch == 3 for note in notes) >= sweep.plan.concurrency)
+def in_full_swing(cluster, name):
+    """Starts a sweep, and waits until all places are taken and each trial has a few epochs behind it."""
+    sweep = LabSweep(cluster, name)
+    sweep.start()
+    sweep.wait_for(lambda notes: sum(note.epoch == 3 for note in notes) >= sweep.plan.concurrency)
+    return sweep
 
 
 def lost(sweep):
@@ -67,15 +75,12 @@ def test_a_sweep_sent_from_the_laptop_runs_on_all_machines(starting, undisturbed
     assert undisturbed["sessions"][0]["host"] == "head"
 
 
-def test_a_worker_loses_its_power(cluster, undisturbed, table, say):
-    sweep = LabSweep(cluster, "power")
-    sweep.start()
-    in_full_swing(sweep)
+def test_a_worker_loses_its_power(cluster, undisturbed, table):
+    sweep = in_full_swing(cluster, "power")
     fault = time.monotonic_ns()
     cluster.lab["w2"].power_off()
     missed_s = cluster.wait_for_nodes("head", "w1")
-    assert sweep.wait() == 0, sweep.said
-    books = check(sweep, undisturbed)
+    books = come_out_the_same(sweep, undisturbed)
     back = sweep.recovery(fault, "w2")
     assert len(back) == 2
     assert causes(books) == ["node_lost"]
@@ -85,10 +90,9 @@ def test_a_worker_loses_its_power(cluster, undisturbed, table, say):
         recovery=f"missed after {missed_s:.0f} s; its trials {spread(back)}",
         lost=lost(sweep),
     )
-    say(f"w2 lost its power: missed after {missed_s:.0f} s, trials back {spread(back)}, lost {lost(sweep)}")
 
 
-def test_a_worker_is_added(starting, undisturbed, table, say):
+def test_a_worker_is_added(starting, undisturbed, table):
     cluster, _ = starting
     w2 = cluster.lab["w2"]
     if w2.is_on:
@@ -102,9 +106,7 @@ def test_a_worker_is_added(starting, undisturbed, table, say):
     notes = sweep.wait_for(lambda notes: any(note.node == "w2" for note in notes))
     took = min(note.when for note in notes if note.node == "w2") - began
     assert {note.node for note in notes if note.when < began} == {"w1"}
-    assert sweep.wait() == 0, sweep.said
-    books = sweep.books()
-    assert (books["accounted"], books["duplicates"], books["problems"]) == (sweep.plan.trials, 0, [])
+    books = sound(sweep)
     same = zip(books["outcome"], undisturbed["outcome"], strict=False)  # trials are longer here, and fewer
     assert all(row[4] == other[4] for row, other in same)
     table.add(
@@ -113,13 +115,10 @@ def test_a_worker_is_added(starting, undisturbed, table, say):
         recovery=f"its first epoch after {took / 1e9:.0f} s",
         lost=lost(sweep),
     )
-    say(f"w2 was added: its first epoch after {took / 1e9:.0f} s")
 
 
-def test_a_cable_is_pulled_and_plugged_in(cluster, undisturbed, table, say):
-    sweep = LabSweep(cluster, "cable")
-    sweep.start()
-    in_full_swing(sweep)
+def test_a_cable_is_pulled_and_plugged_in(cluster, undisturbed, table):
+    sweep = in_full_swing(cluster, "cable")
     w2 = cluster.lab["w2"]
     fault = time.monotonic_ns()
     w2.unplug()
@@ -134,15 +133,13 @@ def test_a_cable_is_pulled_and_plugged_in(cluster, undisturbed, table, say):
         recovery=f"the machine's trials pause for {short:.0f} s",
         lost=lost_so_far(sweep),
     )
-    say(f"w2's cable was pulled for 5 s: its trials paused for {short:.1f} s, trained again: {lost_so_far(sweep)}")
 
     fault = time.monotonic_ns()
     w2.unplug()
     missed_s = cluster.wait_for_nodes("head", "w1")
     w2.plug()
     joined_s = cluster.wait_for_nodes("head", "w1", "w2")
-    assert sweep.wait() == 0, sweep.said
-    books = check(sweep, undisturbed)
+    books = come_out_the_same(sweep, undisturbed)
     assert causes(books) == ["node_lost"]
     back = sweep.recovery(fault, "w2")
     table.add(
@@ -151,21 +148,17 @@ def test_a_cable_is_pulled_and_plugged_in(cluster, undisturbed, table, say):
         recovery=f"missed after {missed_s:.0f} s; its trials {spread(back)}; plugged in, it joins in {joined_s:.0f} s",
         lost=lost(sweep),
     )
-    say(f"w2's cable was pulled: missed after {missed_s:.0f} s, trials back {spread(back)}, lost {lost(sweep)}")
 
 
-def test_the_driver_is_killed(cluster, undisturbed, table, say):
-    sweep = LabSweep(cluster, "driver")
-    sweep.start()
-    in_full_swing(sweep)
+def test_the_driver_is_killed(cluster, undisturbed, table):
+    sweep = in_full_swing(cluster, "driver")
     fault = time.monotonic_ns()
     sweep.kill_driver()
     assert sweep.wait() != 0
     sweep.resume()
     notes = sweep.wait_for(lambda notes: notes[-1].when > fault + 5e9)
     back_s = longest_pause(notes, fault)
-    assert sweep.wait() == 0, sweep.said
-    books = check(sweep, undisturbed)
+    books = come_out_the_same(sweep, undisturbed)
     assert causes(books) == ["driver_lost"]
     table.add(
         "the driver is killed",
@@ -173,13 +166,10 @@ def test_the_driver_is_killed(cluster, undisturbed, table, say):
         recovery=f"first epoch after {back_s:.0f} s",
         lost=lost(sweep),
     )
-    say(f"the driver was killed and the sweep resumed: first epoch after {back_s:.0f} s, lost {lost(sweep)}")
 
 
-def test_the_head_loses_its_power(cluster, undisturbed, table, say):
-    sweep = LabSweep(cluster, "head")
-    sweep.start()
-    in_full_swing(sweep)
+def test_the_head_loses_its_power(cluster, undisturbed, table):
+    sweep = in_full_swing(cluster, "head")
     head = cluster.lab["head"]
     fault = time.monotonic_ns()
     head.power_off()
@@ -192,8 +182,7 @@ def test_the_head_loses_its_power(cluster, undisturbed, table, say):
     notes = sweep.wait_for(lambda notes: any(note.when > resumed + 5e9 for note in notes))
     first = min(note.when for note in notes if note.when > resumed)
     back_s = (first - resumed) / 1e9
-    assert sweep.wait() == 0, sweep.said
-    books = check(sweep, undisturbed)
+    books = come_out_the_same(sweep, undisturbed)
     assert causes(books) == ["driver_lost"]
     table.add(
         "the head loses its power",
@@ -201,20 +190,15 @@ def test_the_head_loses_its_power(cluster, undisturbed, table, say):
         recovery=f"all machines back after {up_s:.0f} s; first epoch {back_s:.0f} s after `search resume`",
         lost=lost(sweep),
     )
-    say(f"the head lost its power: machines back after {up_s:.0f} s, epochs {back_s:.0f} s later, lost {lost(sweep)}")
 
 
-def test_the_storage_is_gone_for_a_while(cluster, undisturbed, table, say):
-    sweep = LabSweep(cluster, "storage")
-    sweep.start()
-    in_full_swing(sweep)
+def test_the_storage_is_gone_for_a_while(cluster, undisturbed, table):
+    sweep = in_full_swing(cluster, "storage")
     fault = time.monotonic_ns()
     cluster.lab["store"].unplug()
     time.sleep(30)
     cluster.lab["store"].plug()
-    assert sweep.wait() == 0, sweep.said
-    books = sweep.books()
-    assert (books["accounted"], books["duplicates"], books["problems"]) == (sweep.plan.trials, 0, [])
+    books = sound(sweep)
     assert {end["outcome"] for end in books["ends"]} == {"completed"}
     assert [row[4] for row in books["outcome"]] == [row[4] for row in undisturbed["outcome"]]
     pause = longest_pause(sweep.notes(), fault)
@@ -224,10 +208,9 @@ def test_the_storage_is_gone_for_a_while(cluster, undisturbed, table, say):
         recovery=f"longest time without an epoch {pause:.0f} s",
         lost=lost(sweep),
     )
-    say(f"the storage was gone for 30 s: longest pause {pause:.0f} s, lost {lost(sweep)}")
 
 
-def test_a_clock_is_ten_minutes_off(cluster, undisturbed, table, say):
+def test_a_clock_is_ten_minutes_off(cluster, undisturbed, table):
     w2 = cluster.lab["w2"]
     w2.power_off()
     cluster.wait_for_nodes("head", "w1")
@@ -238,9 +221,7 @@ def test_a_clock_is_ten_minutes_off(cluster, undisturbed, table, say):
     assert 500 < float(there.splitlines()[-1]) - time.time() < 700
     sweep = LabSweep(cluster, "clock")
     sweep.start()
-    assert sweep.wait() == 0, sweep.said
-    books = check(sweep, undisturbed)
+    books = come_out_the_same(sweep, undisturbed)
     assert {end["node"] for end in books["ends"]} == {"w1", "w2"}
     assert max(end["wait_s"] for end in books["ends"]) < 60
     table.add("a worker's clock is ten minutes ahead", done="nothing", recovery="no pause", lost=lost(sweep))
-    say(f"w2's clock was ten minutes ahead, and the sweep came out the same; lost {lost(sweep)}")
