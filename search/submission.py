@@ -288,7 +288,7 @@ async def _follow(job: Job, show: Callable[[str], None], say: Callable[[str], No
     while True:
         try:
             async with _connected(job.server) as server:
-                told = await _told(server, job)
+                await _told(server, job)
                 if is_lost:
                     say(f"{job.server} answers again")
                 is_lost = False

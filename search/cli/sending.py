@@ -189,9 +189,7 @@ def _again(context: click.Context) -> list[str]:
 def _option(parameter: click.Parameter, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [parameter.opts[0] if value else parameter.secondary_opts[0]]
-    if isinstance(value, tuple):  # given several times
-        return [word for each in value for word in (parameter.opts[0], _relative(each))]
-    values = value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, tuple) else (value,)  # several, where it was given several times
     return [word for each in values for word in (parameter.opts[0], _relative(each))]
 
 
