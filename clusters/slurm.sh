@@ -13,7 +13,7 @@
 #   sbatch clusters/slurm.sh            queues the sweep; queue it again, and it goes on where it was
 #   squeue --me                         shows whether it runs, and on which nodes
 #   .venv/bin/search status FILL-IN/gpu shows how the sweep stands, from any node
-#   scancel --signal=INT --batch JOB    finishes the epochs that run, saves and ends
+#   scancel --signal=TERM --batch JOB   finishes the epochs that run, saves and ends
 
 #SBATCH --job-name=chorale-search
 #SBATCH --account=FILL-IN
@@ -24,7 +24,7 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --time=08:00:00
 #SBATCH --requeue
-#SBATCH --signal=B:INT@300
+#SBATCH --signal=B:TERM@300
 
 set -euo pipefail
 STORAGE=FILL-IN
@@ -53,7 +53,8 @@ sleep 20
 # The script's own shell runs on the head node, so the driver does.
 search run "$SWEEP" --go-on --address "$address:$PORT" --storage "$STORAGE" &
 driver=$!
-trap 'kill -INT "$driver"' INT TERM        # five minutes before the end: finish the epochs that run, save and end
+# Five minutes before the end: finish the epochs that run, save and end. (Bash has background jobs ignore INT.)
+trap 'kill -TERM "$driver"' INT TERM
 status=0
 while kill -0 "$driver" 2>/dev/null; do wait "$driver" && status=0 || status=$?; done
 exit "$status"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import SweepError
+from search.interrupts import unchanged
 from search.spec import SweepSpec
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
         os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray's 15 s
         if os.environ.get(AUTH_MODE, "token") == "token":
             _make_token()  # where there is one, Ray asks for it
-    elif _has_token():
+    elif token():
         os.environ.setdefault(AUTH_MODE, "token")  # clusters started where there is one ask for it
     import ray
     from ray.exceptions import RayError
@@ -54,7 +55,8 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
     if address is None:
         options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     try:
-        context = ray.init(address=address or "local", **options)  # without an address, Ray would join what it finds
+        with unchanged():
+            context = ray.init(address=address or "local", **options)  # without an address, it would join what it finds
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray cannot be started on this machine"
         raise SweepError(
@@ -106,16 +108,14 @@ def token_source() -> str:
     return TOKEN if os.environ.get(TOKEN) else str(token_file())
 
 
-def _has_token() -> bool:
-    return bool(os.environ.get(TOKEN)) or token_file().is_file()
-
-
 def _make_token() -> None:
     """Sees to it that there is a token, in a file that nobody else can read."""
     if os.environ.get(TOKEN):
         return
     path = token_file()
     if path.is_file():
+        if not token():
+            raise SweepError(f"{path} is empty, expected Ray's token; remove it, and a new one is made")
         with contextlib.suppress(OSError):
             path.chmod(0o600)
         return

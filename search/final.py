@@ -13,6 +13,7 @@ from search.errors import SweepError
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
 from search.final_trainings import FinalTrainingDone, OnEpoch
+from search.interrupts import terminable
 from search.lock import Lock
 from search.state import SweepState
 from search.trial import STOP_FILE
@@ -84,7 +85,7 @@ def run(
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {spec.name}` runs it")
-    with Lock(storage), Connecting(spec, address=address, dashboard=dashboard) as crew:
+    with terminable(), Lock(storage), Connecting(spec, address=address, dashboard=dashboard) as crew:
         storage.remove(STOP_FILE)
         state = SweepState(ledger.schema).replay(ledger.events())
         if state.unfinished:

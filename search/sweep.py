@@ -11,12 +11,9 @@ import dataclasses
 import json
 import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 from results.errors import StorageError
@@ -32,6 +29,7 @@ from search.fields import is_number
 from search.final_candidates import Source, other_sources
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
+from search.interrupts import finishing, terminable
 from search.lock import Lock, held_by
 from search.native_output import muffled, printed_aside
 from search.notification import notifying
@@ -396,7 +394,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     # What the task cannot do is told before anything is written.
     asked(spec.task, prepared.task, "data", otherwise=None)
     first_rung(prepared, prepared.space.defaults())
-    with Lock(storage) as lock:
+    with terminable(), Lock(storage) as lock:
         storage.remove(STOP_FILE)
         for part in ledger.quarantine():
             _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
@@ -485,13 +483,27 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
 
     conductor, spec = taken.conductor, taken.prepared.spec
     _fit(conductor)
-    with _interruptible(conductor, taken.storage, watcher.note):
-        tune.run(
-            conductor,
-            storage=taken.storage,
-            worker=worker_options(spec, taken.storage),
-            on_beat=_Beat(taken, watcher),
-        )
+
+    def stop() -> bool:
+        if conductor.stopping:
+            return False
+        conductor.stopping = True
+        with contextlib.suppress(Exception):
+            request_stop(taken.storage)
+        watcher.note("finishing the epochs that run, then saving; once more stops at once")
+        return True
+
+    try:
+        with finishing(stop):
+            tune.run(
+                conductor,
+                storage=taken.storage,
+                worker=worker_options(spec, taken.storage),
+                on_beat=_Beat(taken, watcher),
+            )
+    except KeyboardInterrupt:
+        conductor.close()
+        raise
 
 
 def _fit(conductor: Conductor) -> None:
@@ -595,32 +607,6 @@ class _Beat:
             self._fitted = now
             _fit(self._conductor)
         self._watcher.tick()
-
-
-@contextlib.contextmanager
-def _interruptible(conductor: Conductor, storage: Storage, say: Callable[[str], None]) -> Iterator[None]:
-    """Lets Ctrl-C, and SIGTERM, end the sweep: once after the epochs that run, twice at once."""
-
-    def interrupted(signum: int, frame: FrameType | None) -> None:
-        if conductor.stopping:
-            raise KeyboardInterrupt
-        conductor.stopping = True
-        with contextlib.suppress(Exception):
-            request_stop(storage)
-        say("finishing the epochs that run, then saving; once more stops at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        conductor.close()
-        raise
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def changed(spec: SweepSpec, changes: Mapping[str, Any]) -> SweepSpec:

@@ -12,7 +12,7 @@ import pytest
 
 from results.cli.terminal import Terminal
 from search import connection
-from search.errors import SpecError
+from search.errors import SpecError, SweepError
 from search.sweep_file import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,9 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     connection._make_token()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == first
+    path.write_text("\n")
+    with pytest.raises(SweepError, match="is empty, expected Ray's token"):
+        connection._make_token()
 
 
 @pytest.mark.parametrize(
