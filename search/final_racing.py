@@ -4,8 +4,9 @@ What a round asks for follows from the rows of the rounds before it and from not
 the same again.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from results.racing import next_seeds
@@ -48,7 +49,6 @@ def race(
         return rows
     order = {candidate.key: candidate for candidate in candidates}
     known = _known(trainings, book, order, final)
-    used: Counter[Key] = Counter(dict.fromkeys(order, final.seeds))
     added, number, last = 0, 0, max((planned.round for planned in known), default=0)
     while True:
         number += 1
@@ -64,16 +64,16 @@ def race(
             elif final.wall_time_s is not None and book.spent_s >= final.wall_time_s:
                 why = "; the time for trainings is used up ([final] wall_time), and several may be the best."
             else:
-                plan += _fresh(wanted[: max(1, width())], before, trainings, order, used, number)
+                plan += _fresh(wanted[: max(1, width())], known, trainings, order, final, number)
         if not plan and number >= last:
             say(f"Racing added {added} training{'' if added == 1 else 's'}{why}")
             return rows
-        plan.sort(key=lambda planned: list(order).index(planned.candidate.key))  # stable
+        plan.sort(key=lambda planned: (list(order).index(planned.candidate.key), planned.index))
         made = trainings.run(plan)
         score_pieces(made)
         rows = rows + made
         added += len(plan)
-        used.update(planned.candidate.key for planned in plan)
+        known += [planned for planned in plan if planned not in before]
 
 
 def _wanted(rows: Sequence[dict[str, Any]], book: FinalBook, way: Way, count: int) -> list[Key]:
@@ -95,15 +95,16 @@ def _known(trainings: Trainings, book: FinalBook, order: dict[Key, Candidate], f
 
 def _fresh(
     wanted: Sequence[Key],
-    before: Sequence[Planned],
+    known: Sequence[Planned],
     trainings: Trainings,
     order: dict[Key, Candidate],
-    used: Counter[Key],
+    final: FinalSettings,
     number: int,
-) -> list[Planned]:
-    """What a round asks for and has not begun to have."""
-    there = Counter(planned.candidate.key for planned in before)
-    fresh: list[Planned] = []
+) -> Iterator[Planned]:
+    """What a round asks for and has not begun to have; what it has need not be of its first seeds."""
+    there = Counter(planned.candidate.key for planned in known if planned.round == number)
+    taken = {(planned.candidate.key, planned.index) for planned in known}
     for key, count in Counter(wanted).items():
-        fresh += [trainings.planned(order[key], used[key] + index, number) for index in range(there[key], count)]
-    return fresh
+        free = (index for index in itertools.count(final.seeds) if (key, index) not in taken)
+        for index in itertools.islice(free, max(0, count - there[key])):
+            yield trainings.planned(order[key], index, number)

@@ -50,6 +50,7 @@ class Planned:
     Attributes:
         candidate: whose configuration it has.
         seed: of everything that it draws.
+        index: which of the configuration's fresh seeds that is, from 0.
         round: of racing that asks for it; 0 for the seeds that all are given.
         kind: `SINGLE` or `WHOLE`.
         until: the epoch after which it ends; None for the end of its schedule.
@@ -57,6 +58,7 @@ class Planned:
 
     candidate: Candidate
     seed: int
+    index: int = 0
     round: int = 0
     kind: str = SINGLE
     until: int | None = None
@@ -91,7 +93,7 @@ class Trainings:
     def planned(self, candidate: Candidate, index: int, number: int = 0) -> Planned:
         """Returns the training of a configuration with one of its fresh seeds, counted from 0, in a round of racing."""
         seed = fresh_seed(self._spec.seed, candidate.key, self.epochs, index)
-        return Planned(candidate=candidate, seed=seed, round=number)
+        return Planned(candidate=candidate, seed=seed, index=index, round=number)
 
     def run(self, plan: Sequence[Planned]) -> list[dict[str, Any]]:
         """Returns one row a training, in their order, after those that were not done have been.
@@ -99,6 +101,7 @@ class Trainings:
         Raises:
             SweepAborted: it was asked to stop.
         """
+        assert len({(each.candidate.key, each.seed, each.kind) for each in plan}) == len(plan), "a training twice"
         rows: dict[int, dict[str, Any]] = {}
         numbers: dict[int, int] = {}
         for place, each in enumerate(plan):

@@ -100,17 +100,20 @@ class Dies(Exception):
 
 
 class Mortal:
-    """A crew whose driver dies after so many messages."""
+    """A crew whose driver dies after so many messages, and that may finish the last piece of work first."""
 
-    def __init__(self, messages, width=1):
-        self.left, self._width = messages, width
+    def __init__(self, messages, width=1, backwards=False):
+        self.left, self._width, self._backwards = messages, width, backwards
 
     def width(self):
         return self._width
 
     def run(self, work, arguments):
-        for number, message in Here().run(work, arguments):
+        places = list(range(len(arguments)))
+        if self._backwards:
+            places.reverse()
+        for place, message in Here().run(work, [arguments[place] for place in places]):
             if not self.left:
                 raise Dies
             self.left -= 1
-            yield number, message
+            yield places[place], message

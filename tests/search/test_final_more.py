@@ -145,6 +145,28 @@ def test_a_job_that_died_while_racing_goes_on_as_if_it_had_not(tmp_path, message
     assert len(died.marks("epoch")) <= len(whole.marks("epoch")) + 1
 
 
+@pytest.mark.parametrize(("trainings", "width"), [(1, 4), (2, 4), (3, 4), (1, 1)])
+def test_a_round_that_died_with_its_last_seeds_done_first_asks_for_the_others(tmp_path, trainings, width):
+    asked = {"racing": 4, "seeds": 2, "rule": "best_mean", "samples": 0}
+    made = []
+    for name in ("whole", "died"):
+        (tmp_path / name).mkdir()
+        made.append(Sweep(tmp_path / name, CLOSE, task="Pieces", noise=0.2))
+    whole, died = made
+    expected = whole.job(crew=Mortal(10_000, width=width), **asked).run()
+    # 16 messages of first trainings, 4 of their pieces; then 4 for each training of a round of four.
+    with pytest.raises(Dies):
+        died.job(crew=Mortal(20 + 4 * trainings, width=4, backwards=True), **asked).run()
+    assert [row["round"] for row in died.table("finals")] == [0] * 4 + [1] * trainings
+    found = died.job(crew=Mortal(10_000, width=width, backwards=True), **asked).run()
+    rows = died.table("finals")
+    assert len({(row["trial"], row["seed"]) for row in rows}) == len(rows) == 8
+    assert sum(len(each.scores) for each in found.contenders) == 8
+    if width == 4:
+        same(whole, died)
+        assert found.contenders == expected.contenders
+
+
 # --- an ensemble ------------------------------------------------------------------------------------------------------
 
 
