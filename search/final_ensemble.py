@@ -1,14 +1,18 @@
 """Several final models as one: made, scored on the pieces of valid, and taken if that is better than the single one."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.crews import Crew
 from search.final_book import FinalBook
 from search.final_models import combine
 from search.final_trainings import ENSEMBLE, VALID
 from search.final_work import Place, model_folder
+
+if TYPE_CHECKING:
+    from results.statistics import Pieces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,15 @@ def make(
     if not book.state.piece_scores(members[0]["final"], VALID):
         say("An ensemble is compared piece by piece, and the pieces of the chosen model could not be scored.")
         return None
+    foreign = next((row for row in members if not _explained(row, book)), None)
+    if foreign is not None:
+        say(
+            f"An ensemble is compared by the pieces, and those of final {foreign['final']} do not explain its "
+            f"{book.state.objective} ({foreign[book.state.objective]:.4g}): their mean by weight is "
+            f"{_mean(book.state.piece_scores(foreign['final'], VALID)):.4g}. They are scores of something else; the "
+            "single model is taken."
+        )
+        return None
     numbers = tuple(row["final"] for row in members)
     told = ", ".join(map(str, numbers))
     row = next((row for row in book.finals(ENSEMBLE) if row["members"] == told), None)
@@ -94,6 +107,20 @@ def make(
     )
 
 
+def _explained(row: Mapping[str, Any], book: FinalBook) -> bool:
+    """Whether a model's pieces, if they were scored, are its first objective piece by piece, and not another score."""
+    from results.statistics import AS_ONE
+
+    pieces, score = book.state.piece_scores(row["final"], VALID), row[book.state.objective]
+    return not pieces or abs(_mean(pieces) - score) <= AS_ONE * abs(score)
+
+
+def _mean(pieces: "Pieces") -> float:
+    """The mean by weight."""
+    weight = sum(weight for _, weight in pieces.values())
+    return sum(value * weight for value, weight in pieces.values()) / weight if weight else math.nan
+
+
 def _made(
     members: Sequence[Mapping[str, Any]],
     told: str,
@@ -117,8 +144,6 @@ def _written(
     first: Mapping[str, Any], told: str, number: int, out: str, result: Mapping[str, Any], book: FinalBook
 ) -> dict[str, Any]:
     pieces = result["pieces"]
-    weight = sum(weight for _, weight in pieces.values())
-    score = sum(value * weight for value, weight in pieces.values()) / weight
     copied = ("trial", "source", "data", "data_fingerprint")
     row = {
         "final": number,
@@ -133,7 +158,7 @@ def _written(
         **{name: first[name] for name in copied},
         **{name: value for name, value in first.items() if name.startswith("config.")},
         **{name: value for name, value in result["costs"].items() if name in book.state.schema.metrics},
-        book.state.objective: score,
+        book.state.objective: _mean(pieces),
     }
     book.note_all([*book.piece_rows(number, VALID, pieces), ("finals", row)])
     return row

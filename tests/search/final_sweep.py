@@ -23,6 +23,7 @@ class Sweep:
         self, folder, trials, *, task="Numbers", name="toy", objective=("loss", "min"), parameter="rate", **options
     ):
         self.storage, self.log, self.name = Storage(folder / name), folder / "log", name
+        self.objective = Objective(metric=objective[0], goal=objective[1])
         self.log.mkdir(parents=True, exist_ok=True)
         self.task, self.options = f"{TASKS}:{task}", {"log": str(self.log), **options}
         made = load_task(self.task, self.options)
@@ -41,7 +42,8 @@ class Sweep:
             config = {f"config.{parameter}": rate}
             writer.append("proposals", {"trial": number, "origin": "searcher", "seed": 7, "bracket": 0, **config})
             writer.append("attempts", {"trial": number, "attempt": 1, "cause": "first", "cpus": 1.0, "gpus": 0.0})
-            writer.append("epochs", {"trial": number, "attempt": 1, "epoch": 1, "duration_s": 0.1, "loss": loss})
+            reached = {"loss": loss} | ({objective[0]: 1 - loss / 3} if objective[1] == "max" else {})
+            writer.append("epochs", {"trial": number, "attempt": 1, "epoch": 1, "duration_s": 0.1, **reached})
             writer.append("trials", {"trial": number, "state": state, "seed": 7, "attempts": 1, "epochs": 1, **config})
         writer.flush()
 
@@ -59,7 +61,7 @@ class Sweep:
         return SweepSpec(
             name=self.name,
             task=self.task,
-            objectives=(Objective(metric="loss", goal="min"),),
+            objectives=(self.objective,),
             trials=4,
             epochs=3,
             storage=str(Path(self.storage.uri).parent),

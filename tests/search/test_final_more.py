@@ -220,6 +220,17 @@ def test_an_ensemble_of_one_is_none(sweep):
     assert said == ["An ensemble needs two models, and there is one; the single model is taken."]
 
 
+def test_no_ensemble_is_judged_by_pieces_that_are_scores_of_something_else(tmp_path):
+    sweep = Sweep(tmp_path, CLOSE, task="Accurate", objective=("accuracy", "max"))
+    said = []
+    summary = sweep.job(ensemble="seeds", say=said.append).run()
+    assert (summary.ensemble, summary.kind) == (None, "single")
+    assert sweep.marks("combine") == []
+    [told] = said
+    assert "do not explain its accuracy (0." in told
+    assert told.endswith("They are scores of something else; the single model is taken.")
+
+
 @pytest.mark.parametrize("messages", [20, 21, 22, 23])
 def test_a_job_that_died_over_its_ensemble_makes_it_once(tmp_path, messages):
     whole, died, _ = killed(tmp_path, messages, ensemble="seeds")
