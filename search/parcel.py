@@ -1,8 +1,9 @@
 """What of a folder travels to a cluster: small, and without secrets.
 
 Where git keeps files of the folder, that is what it tracks, as it lies there now; elsewhere all that is not hidden, a
-cache, an environment of Python's or results. Besides, what is asked for by name. Whatever looks like a secret stays
-behind, by its name or by what it holds, and so do links that lead out.
+cache, an environment of Python's, results, or ignored by a git that tracks nothing yet. Besides, what is asked for by
+name. Whatever looks like a secret stays behind, by its name or by what it holds, and so do links that lead out, or to
+what stays behind.
 """
 
 import fnmatch
@@ -10,7 +11,7 @@ import os
 import re
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,33 +69,32 @@ def gather(root: Path, *, asked_for: Sequence[str] = (), secrets: Iterable[bytes
         secrets: texts that no file that travels may hold, such as a token.
 
     Raises:
-        SweepError: it is too large, or one of those asked for looks like a secret.
+        SweepError: it is too large, one of those asked for is not there or looks like a secret, or git cannot say what
+            it tracks.
         OSError: a file cannot be read.
     """
-    tracked = _git(root, "--cached")
-    wanted = tracked or list(_walked(root))
+    tracked, untracked = _git(root, "--cached"), _git(root, "--others", "--exclude-standard")
+    wanted = set(tracked or _walked(root))
+    if untracked is not None and not tracked:
+        wanted &= set(untracked)
+    wanted |= set(asked_for)
+    may_be_read = wanted | {_target(root, name) for name in asked_for}
     secrets = tuple(secret for secret in secrets if secret)
     sizes: dict[str, int] = {}
     left_out: dict[str, str] = {}
-    for name in sorted({*wanted, *asked_for}):
+    for name in sorted(wanted):
         path = root / name
-        if not path.is_symlink() and not path.exists():
+        if name not in asked_for and not os.path.lexists(path):
             continue  # git knows it, but it was removed
-        why = _reason(root, path, name, secrets)
+        why = _reason(root, name, may_be_read, secrets)
         if not why:
             sizes[name] = path.stat().st_size
         elif name in asked_for:
-            raise SweepError(f"{path} has to travel to the cluster, but {why}; give it another name, or mend it")
+            raise SweepError(f"{path} has to travel to the cluster, but {why}; mend that, or give it another name")
         else:
             left_out[name] = why
-    parcel = Parcel(
-        root=root,
-        sizes=sizes,
-        left_out=left_out,
-        untracked=tuple(
-            name for name in (tracked and _git(root, "--others", "--exclude-standard")) or () if name not in sizes
-        ),
-    )
+    loose = tuple(name for name in untracked or () if name not in sizes) if tracked else ()
+    parcel = Parcel(root=root, sizes=sizes, left_out=left_out, untracked=loose)
     _check_size(parcel)
     return parcel
 
@@ -121,14 +121,21 @@ def _check_size(parcel: Parcel) -> None:
     )
 
 
-def _reason(root: Path, path: Path, name: str, secrets: Sequence[bytes]) -> str:
+def _reason(root: Path, name: str, may_be_read: Container[str | None], secrets: Sequence[bytes]) -> str:
     """Returns why a file stays behind, "" if it travels."""
-    if any(fnmatch.fnmatchcase(part.lower(), pattern) for part in Path(name).parts for pattern in SECRET_NAMES):
+    path, target = root / name, _target(root, name)
+    if not os.path.lexists(path):
+        return "it is not there"
+    if _is_called_secret(name):
         return "its name is that of a secret"
-    if not path.resolve().is_relative_to(root.resolve()):
+    if target is None:
         return "it is a link that leads out of the folder"
+    if _is_called_secret(target):
+        return f"it is a link to {target}, whose name is that of a secret"
     if not path.is_file():
         return "it is a folder behind a link, or a repository of its own"
+    if target not in may_be_read:
+        return f"it is a link to {target}, which stays behind"
     data = path.read_bytes() if path.stat().st_size <= LIMIT_BYTES else b""
     if SECRET_WORDS.search(data):
         return "it holds a key"
@@ -137,15 +144,35 @@ def _reason(root: Path, path: Path, name: str, secrets: Sequence[bytes]) -> str:
     return ""
 
 
+def _target(root: Path, name: str) -> str | None:
+    """Returns what a name leads to by way of links, as a path below the folder too; None for what lies outside."""
+    real = Path(os.path.realpath(root / name))
+    top = Path(os.path.realpath(root))
+    return real.relative_to(top).as_posix() if real.is_relative_to(top) else None
+
+
+def _is_called_secret(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(part.lower(), pattern) for part in Path(name).parts for pattern in SECRET_NAMES)
+
+
 def _git(root: Path, *which: str) -> list[str] | None:
-    """Returns files as git lists them, relative to the folder; None where git does not keep it."""
+    """Returns files as git lists them, relative to the folder; None where there is no repository.
+
+    Raises:
+        SweepError: there is one, but git cannot be asked: what it ignores may be secret.
+    """
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z", *which, "--", "."]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, timeout=60, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    if done.returncode != 0:
-        return None
+        done = subprocess.run(command, cwd=root, capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        top = root.resolve()
+        if not any((folder / ".git").exists() for folder in (top, *top.parents)):
+            return None
+        said = error.stderr.decode("utf-8", "replace") if isinstance(error, subprocess.CalledProcessError) else ""
+        raise SweepError(
+            f"git cannot say what belongs to {root}: {said.strip() or error}; mend that, or send from a folder without "
+            "a repository"
+        ) from error
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 

@@ -106,6 +106,59 @@ def test_a_link_that_leads_out_stays_behind_and_one_within_travels(tree, tmp_pat
     assert set(found.left_out) == {"out.py", "folder"}
 
 
+@pytest.mark.parametrize("target", [".env", "certs/server.pem", "prod.cfg", "id_rsa"])
+def test_a_link_to_what_stays_behind_stays_too(tree, target):
+    put(tree, {target: "hush", ".gitignore": "out\nprod.cfg\n.env\n"})
+    (tree / "config.txt").symlink_to(target)
+    (tree / "again.txt").symlink_to("config.txt")
+    git(tree, "add", "config.txt", "again.txt")
+    if target == "id_rsa":
+        git(tree, "add", "-f", target)  # tracked, and a secret by its name alone
+    found = gather(tree)
+    assert {"config.txt", "again.txt"} <= set(found.left_out)
+    assert set(found.sizes) == {"task.py", "sub/more.py", ".gitignore"}
+
+
+def test_a_link_that_is_asked_for_may_lead_to_what_git_does_not_track(tree):
+    (tree / "mine.py").symlink_to("loose.py")
+    assert "mine.py" in gather(tree, asked_for=["mine.py"]).sizes
+    (tree / ".env").write_text("hush")
+    (tree / "mine.txt").symlink_to(".env")
+    with pytest.raises(SweepError, match=r"but it is a link to \.env, whose name is that of a secret"):
+        gather(tree, asked_for=["mine.txt"])
+
+
+def test_without_git_links_obey_the_same_rules(tmp_path):
+    put(tmp_path, {"a.py": "", ".hidden": "hush", "prod.env": "hush"})
+    for name, target in (("b.py", "a.py"), ("c.txt", ".hidden"), ("d.txt", "prod.env")):
+        (tmp_path / name).symlink_to(target)
+    found = gather(tmp_path)
+    assert set(found.sizes) == {"a.py", "b.py"}
+    assert set(found.left_out) == {"c.txt", "d.txt", "prod.env"}
+
+
+def test_where_git_tracks_nothing_yet_what_it_ignores_stays_behind(tmp_path):
+    put(tmp_path, {".gitignore": "prod.cfg\n", "prod.cfg": "hush", "a.py": "", "runs/old/y": "", "inner/f.py": ""})
+    git(tmp_path, "init", "-q")
+    git(tmp_path / "inner", "init", "-q")
+    assert set(gather(tmp_path).sizes) == {"a.py"}
+    assert set(gather(tmp_path, asked_for=["prod.cfg"]).sizes) == {"a.py", "prod.cfg"}
+
+
+def test_a_repository_that_git_cannot_read_is_refused(tree, monkeypatch):
+    (tree / ".git" / "index").write_bytes(b"broken")
+    with pytest.raises(SweepError, match=r"git cannot say what belongs to .*tree: .*index"):
+        gather(tree)
+    monkeypatch.setenv("PATH", str(tree / "sub"))
+    with pytest.raises(SweepError, match=r"git cannot say what belongs to .*sub: .*No such file"):
+        gather(tree / "sub")
+
+
+def test_what_is_asked_for_has_to_be_there(tree):
+    with pytest.raises(SweepError, match=r"nobody.py has to travel to the cluster, but it is not there"):
+        gather(tree, asked_for=["nobody.py"])
+
+
 def test_what_is_too_large_is_refused_with_the_largest(tree, monkeypatch):
     monkeypatch.setattr(parcel, "LIMIT_BYTES", 1_000_000)
     (tree / "heavy.bin").write_bytes(b"x" * 1_200_000)
