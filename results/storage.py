@@ -7,6 +7,7 @@ flushed to the disk and renamed; in an object store it is one upload, which nobo
 import contextlib
 import errno
 import os
+import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,8 @@ _ADVICE = {
     errno.ESTALE: "the network file system has gone away: mount it again",
     errno.EIO: "the disk reports an error: check it, or choose another storage",
 }
+_SECRET_OPTION = re.compile("key|secret|token|passw|credential|sig", re.IGNORECASE)
+"""Options of an address that are called so hold what only its owner may know."""
 _LOCAL_ADVICE = "check the place, or choose another storage"
 _REMOTE_ADVICE = "check the address, the credentials and the network"
 
@@ -58,7 +61,8 @@ class Storage:
                 takes as options, such as `endpoint_override=127.0.0.1:9000&scheme=http`.
 
         Raises:
-            StorageError: the address is empty or names no bucket.
+            StorageError: the address is empty, names no bucket, or holds a user's name, a password or a key: addresses
+                are printed, written down and sent on.
         """
         text = os.fspath(uri)
         scheme, separator, rest = text.partition("://")
@@ -75,6 +79,7 @@ class Storage:
             return
         # The last question mark, for one may stand in a path; see `uri` below.
         path, mark, options = rest.rpartition("?") if "?" in rest else (rest, "", "")
+        _refuse_keys(scheme, path, options)
         self._root = "/".join(part for part in path.split("/") if part)
         if not self._root or "\0" in text:
             raise StorageError(f"storage {text!r} names no bucket; {scheme}://bucket/path was expected")
@@ -225,6 +230,29 @@ class Storage:
             what = os.strerror(number).lower() if number in _ADVICE else _first_line(error)
             where = self.where(path) if hasattr(self, "_place") else path
             raise StorageError(f"cannot {verb} {where}: {what}; {advice}") from error
+
+
+def _refuse_keys(scheme: str, path: str, options: str) -> None:
+    """Returns if the parts of an address hold no keys; none is shown if they do."""
+    bucket = path.lstrip("/").partition("/")[0]
+    if any(
+        _SECRET_OPTION.search(name) or (name == "endpoint_override" and "@" in value)
+        for name, value in urllib.parse.parse_qsl(options, keep_blank_values=True)
+    ):
+        found = "a key or password among its options"
+    elif {"@", ":"} & set(bucket):  # a key may have a / in it, and then only its beginning stands here
+        found = "a user's name, a key or a port beside the bucket's name"
+    else:
+        return
+    variables = {
+        "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE",
+        "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    }
+    raise StorageError(
+        f"a storage's address {scheme}://… has {found} (not shown here), expected {scheme}://bucket/path; "
+        f"keys belong into the environment ({variables.get(scheme, ' or '.join(variables.values()))}) or to the "
+        "machine's role"
+    )
 
 
 def _first_line(error: BaseException) -> str:

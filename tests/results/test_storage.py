@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -150,6 +151,32 @@ def test_an_address_without_a_place_is_refused(uri):
 def test_a_file_address_is_a_folder(tmp_path):
     Storage(f"file://{tmp_path}/a%20b").write("x", b"1")
     assert (tmp_path / "a b" / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AK1A:SEKRET@bucket/a",
+        "s3://AK1A@bucket",
+        "s3://AK1A:SEK/RET@bucket/a?region=us-east-1",
+        "s3://AK1A:SEK?RET@bucket/a",
+        "gs://me:SEKRET@bucket/a",
+        "https://AK1A:SEKRET@bucket/a",
+        "s3://bucket/a?access_key=AK1A&secret_key=SEKRET",
+        "s3://bucket/a?region=us-east-1&Session%5FToken=SEKRET",
+        "abfs://bucket/a?client_secret=SEKRET",
+        "s3://bucket/a?endpoint_override=http://AK1A:SEKRET%40127.0.0.1:9000",
+    ],
+)
+def test_an_address_with_a_key_is_refused_without_showing_it(uri):
+    with pytest.raises(StorageError, match=r"(AWS_SECRET_ACCESS_KEY|GOOGLE_APPLICATION_CREDENTIALS)") as caught:
+        Storage(uri)
+    assert not {"AK1A", "SEK", "RET"} & set(re.findall("AK1A|SEK|RET", str(caught.value).replace("SECRET", "")))
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/me@home:1/a", "s3://bucket/keys?scheme=http", "gs://bucket/token=x"])
+def test_what_only_looks_like_a_key_is_taken(uri):
+    assert Storage(uri).uri == uri
 
 
 def test_an_unknown_service_is_named():
