@@ -2,7 +2,7 @@
 
 Whatever the command does, the sweep is not harmed: it has a limited time, little of what it prints is kept, and what
 goes wrong with it is a line of the log. It gets no secrets: of the driver's environment only what finds programs and
-folders and sets the language, and addresses without keys.
+folders and sets the language; addresses of storages hold no keys anyway.
 """
 
 import contextlib
@@ -19,16 +19,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from results.errors import ResultsError
+from results.storage import Storage
 from search import connection
 from search.errors import CallerError, SpecError
 from search.snapshot import Limits, take
 from search.spec import NotifyEvent, SweepSpec
 
 if TYPE_CHECKING:
-    from results.storage import Storage
     from search.final_summary import FinalSummary
     from search.state import SweepState
 
@@ -87,14 +86,14 @@ class Notifier:
             _log.info("notify: %s was told %r", self._command[0], event)
 
     def _document(self, event: NotifyEvent, why: str) -> dict[str, Any]:
-        place = self.storage.uri if self.storage is not None else f"{self._spec.storage}/{self._spec.name}"
+        storage = self.storage or Storage(self._spec.storage).child(self._spec.name)
         document: dict[str, Any] = {
             "event": event,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "sweep": self._spec.name,
-            "storage": without_keys(place),
+            "storage": storage.uri,
             "host": platform.node(),
-            "why": _discreet(why, place)[:LONGEST_WHY],
+            "why": _discreet(why)[:LONGEST_WHY],
         }
         if self.state is not None:
             document |= _standing(self._spec, self.state)
@@ -108,7 +107,7 @@ class Notifier:
         """Returns where a file of the sweep lies, "" if it is not there."""
         with contextlib.suppress(ResultsError, OSError):
             if self.storage is not None and self.storage.exists(name):
-                return f"{without_keys(self.storage.uri)}/{name}"
+                return self.storage.where(name)
         return ""
 
 
@@ -136,14 +135,6 @@ def script(spec: SweepSpec) -> Path | None:
     """Returns the command's own file if it lies where the sweep file names it, not on the PATH."""
     command = spec.notify.command
     return Path(spec.folder, command[0]) if command and "/" in command[0] else None
-
-
-def without_keys(address: str) -> str:
-    """Returns an address without what may hold keys: name and password before the host, options behind the path."""
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _found(spec: SweepSpec) -> tuple[str, ...]:
@@ -186,11 +177,10 @@ def _text(document: Mapping[str, Any]) -> str:
     return text + "."
 
 
-def _discreet(text: str, place: str) -> str:
-    """Returns a text without the token, and with the storage's address as it may be told."""
-    if token := connection.token():
-        text = text.replace(token, "…")
-    return text.replace(place, without_keys(place))
+def _discreet(text: str) -> str:
+    """Returns a text without the token."""
+    token = connection.token()
+    return text.replace(token, "…") if token else text
 
 
 def _environment() -> dict[str, str]:
