@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.final_candidates import Key, key_of
+from search.origins import Data
 from search.state import SweepState
 
 _COMMON = ("sweep", "seq", "session", "time")
@@ -17,7 +18,7 @@ class FinalBook:
         data: name and fingerprint of the data; rows of trainings on others do not count.
     """
 
-    def __init__(self, state: SweepState, writer: Any, data: tuple[str, str]):
+    def __init__(self, state: SweepState, writer: Any, data: Data):
         """Takes the sweep's state, a `results.ledger.Writer` or what takes rows as it does, and the data."""
         self.state, self.data, self._writer = state, data, writer
 
@@ -37,7 +38,7 @@ class FinalBook:
         return [
             row
             for row in self.state.finals
-            if (row.get("kind") or "single") == kind and row["data_fingerprint"] == self.data[1]
+            if (row.get("kind") or "single") == kind and row["data_fingerprint"] == self.data.fingerprint
         ]
 
     def training(self, key: Key, seed: int, kind: str = "single") -> dict[str, Any] | None:

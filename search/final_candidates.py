@@ -10,10 +10,12 @@ from results.ledger import Ledger
 from results.storage import Storage
 from search.distance import apart
 from search.errors import SweepError, did_you_mean
+from search.origins import Data, other_data
 from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState
 from search.task import located
+from search.trial_state import TrialState
 
 
 class Key(NamedTuple):
@@ -42,10 +44,16 @@ class Source:
     Attributes:
         name: "" for the final job's own sweep.
         state: what it has come to.
+        left_out: trials that were scored on other data than the final job's, with these data.
     """
 
     name: str
     state: SweepState
+    left_out: Mapping[int, Data] = dataclasses.field(default_factory=dict)
+
+    def ranked(self) -> list[TrialState]:
+        """Returns the trials whose scores compare, the best first."""
+        return [trial for trial in self.state.ranked() if trial.trial not in self.left_out]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,10 +85,39 @@ def candidates(sources: Sequence[Source], space: Space, count: int, *, least: fl
         count: so many at most.
         least: how far apart they have to be, see `search.distance`; so copies of one point do not fill the list.
     """
-    found = [_candidate(source, trial) for source in sources for trial in source.state.ranked()]
+    found = [_candidate(source, trial) for source in sources for trial in source.ranked()]
     sign = -1.0 if sources[0].state.goal == "max" else 1.0
     found.sort(key=lambda each: (each.state == "stopped", sign * each.in_sweep))  # stable: own ones first
     return apart(space, ((each, each.values) for each in found), count=count, least=least)
+
+
+def check_data(sweep: str, sources: Sequence[Source], data: Data, say: Callable[[str], None]) -> None:
+    """Says how many trials are left out because their scores are of other data.
+
+    Args:
+        sweep: name of the final job's own.
+        sources: the sweeps.
+        data: what the task has now.
+        say: told what a person at the terminal should know.
+
+    Raises:
+        SweepError: none is left.
+    """
+    left = any(source.ranked() for source in sources)
+    for source in sources:
+        if not source.left_out:
+            continue
+        count, name = len(source.left_out), source.name or sweep
+        told = f"{_told(source.left_out.values())}, and the task now has {data}"
+        if not left:
+            raise SweepError(
+                f"all trials of sweep {name!r} were scored on {told}; scores on different data are never ranked "
+                "together. Bring back the data that it had, or begin a new sweep"
+            )
+        say(
+            f"{count} trial{'s' * (count > 1)} of sweep {name!r} {'were' if count > 1 else 'was'} scored on {told}; "
+            f"{'they are' if count > 1 else 'it is'} left out, for scores on different data are never ranked together."
+        )
 
 
 def _candidate(source: Source, trial: Any) -> Candidate:
@@ -124,7 +161,7 @@ def other_sources(spec: SweepSpec, task: Any, objective: tuple[str, str], locate
     problems: list[str] = []
     found: list[Source] = []
     own = Storage(spec.storage).child(spec.name).uri
-    data = task.data() if hasattr(task, "data") else ("", "")
+    data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
     space = Space.explore(task.space)
     places = set[str]()
     for where in spec.final.sweeps:
@@ -139,10 +176,10 @@ def other_sources(spec: SweepSpec, task: Any, objective: tuple[str, str], locate
             problems.append(f"{where!r} has no ledger yet; `search resume {other.name}` runs it")
             continue
         state = SweepState(ledger.schema).replay(ledger.events())
-        mistakes = list(_mistakes(spec, other, state, data, objective, space))
-        problems += [f"{where!r} {mistake}" for mistake in mistakes]
         taken = {spec.name, *(source.name for source in found)}
-        found.append(Source(storage.uri if other.name in taken else other.name, state))
+        name = storage.uri if other.name in taken else other.name
+        found.append(Source(name, state, other_data(ledger, state, data.fingerprint)))
+        problems += [f"{where!r} {mistake}" for mistake in _mistakes(spec, other, found[-1], data, objective, space)]
     if problems:
         raise SweepError(
             f"[final] sweeps: not all of them can be ranked together with {spec.name!r}; nothing was started:\n"
@@ -154,29 +191,27 @@ def other_sources(spec: SweepSpec, task: Any, objective: tuple[str, str], locate
 def _mistakes(
     spec: SweepSpec,
     other: SweepSpec,
-    state: SweepState,
-    data: tuple[str, str],
+    source: Source,
+    data: Data,
     objective: tuple[str, str],
     space: Space,
 ) -> Iterable[str]:
     if located(other.task, other.folder) != located(spec.task, spec.folder):
         yield f"is of another task: {other.task}, this one is of {spec.task}"
         return
-    session = state.sessions[-1] if state.sessions else {}
-    theirs = (session.get("data") or "", session.get("data_fingerprint") or "")
-    if theirs != tuple(data):
+    state = source.state
+    if source.left_out and not source.ranked():
         yield (
-            f"was trained on {_told(theirs)}, this sweep on {_told(data)}; scores on different data are never ranked "
-            "together"
+            f"was trained on {_told(source.left_out.values())}, this sweep on {data}; scores on different data are "
+            "never ranked together"
         )
     if (state.objective, state.goal) != objective:
         yield f"looks for {state.objective} {state.goal}, this sweep for {' '.join(objective)}"
-    used = dict.fromkeys(name for trial in state.ranked() for name in trial.values)
+    used = dict.fromkeys(name for trial in source.ranked() for name in trial.values)
     for name in used:
         if name not in space.parameters:
             yield f"has a parameter {name!r} that the task no longer has{did_you_mean(name, space.parameters)}"
 
 
-def _told(data: tuple[str, str]) -> str:
-    name, fingerprint = data
-    return f"{name or 'data without a name'} ({fingerprint[:12] or 'no fingerprint'})"
+def _told(data: Iterable[Data]) -> str:
+    return " and ".join(dict.fromkeys(map(str, data)))

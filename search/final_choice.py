@@ -218,7 +218,7 @@ def _without_luck(sources: Sequence[Source], seed_sd: float | None) -> dict[Key,
 
     told: dict[Key, float] = {}
     for source in sources:
-        found = [trial.trial for trial in source.state.ranked() if trial.state == "completed"]
+        found = [trial.trial for trial in source.ranked() if trial.state == "completed"]
         values = [_or_nan(source.state.best_value(trial)) for trial in found]
         keys = [Key(source.name, trial) for trial in found]
         told |= dict(zip(keys, shrunken(values, seed_sd) or [], strict=False))

@@ -9,17 +9,19 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from results.ledger import Ledger
 from results.storage import Storage
 from search import bundle, final_ensemble, final_racing
 from search.crews import Crew
 from search.errors import SweepAborted, SweepError
 from search.final_book import FinalBook
-from search.final_candidates import Candidate, Source, candidates, key_of
+from search.final_candidates import Candidate, Source, candidates, check_data, key_of
 from search.final_choice import Choice, Way, choose
 from search.final_models import measure
 from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
 from search.final_trainings import SINGLE, VALID, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
+from search.origins import Data, other_data
 from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState
@@ -66,13 +68,13 @@ class FinalJob:
             environment: python, packages, commit and backend, for the model's card.
         """
         self._spec, self._state, self._storage, self._task, self._crew = spec, state, storage, task, crew
-        self._sources = (Source("", state), *sources)
+        data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
+        self._sources = (Source("", state, other_data(Ledger(storage), state, data.fingerprint)), *sources)
         # What other sweeps tried may lie outside of what this one was narrowed to.
         self._space = Space.explore(task.space) if sources else space or Space.explore(task.space).narrowed(spec.space)
         self._say = say
         self._sign = -1.0 if state.goal == "max" else 1.0
-        data = task.data() if hasattr(task, "data") else ("", "")
-        self._book = FinalBook(state, writer, (data[0], data[1]))
+        self._book = FinalBook(state, writer, data)
         self._trainings = Trainings(
             spec=spec, book=self._book, storage=storage, crew=crew, on_epoch=on_epoch, on_training=on_training
         )
@@ -119,6 +121,7 @@ class FinalJob:
         name, final = self._spec.name, self._spec.final
         if not final.models:
             raise SweepError(f"sweep {name!r} asks for no final job ([final] models = 0); ask for one with --models 1")
+        check_data(name, self._sources, self._book.data, self._say)
         found = candidates(self._sources, self._space, final.models, least=final.apart)
         those = "the sweep has" if len(self._sources) == 1 else f"the {len(self._sources)} sweeps have"
         if not found:

@@ -38,7 +38,11 @@ class Sweep:
         writer = Writer(self.storage, self.schema, session=1, next_seq=0)
         data = dict(zip(("data", "data_fingerprint"), made.data() if hasattr(made, "data") else ("", ""), strict=True))
         writer.append("sessions", {"session": 1, **data})
-        for number, (rate, state, loss) in enumerate(trials):
+        self.write(writer, trials, objective, parameter)
+
+    def write(self, writer, trials, objective=("loss", "min"), parameter="rate", first=0):
+        """Writes trials that have ended, each with its rate, its state and the loss of its one epoch."""
+        for number, (rate, state, loss) in enumerate(trials, first):
             config = {f"config.{parameter}": rate}
             writer.append("proposals", {"trial": number, "origin": "searcher", "seed": 7, "bracket": 0, **config})
             writer.append("attempts", {"trial": number, "attempt": 1, "cause": "first", "cpus": 1.0, "gpus": 0.0})
@@ -46,6 +50,14 @@ class Sweep:
             writer.append("epochs", {"trial": number, "attempt": 1, "epoch": 1, "duration_s": 0.1, **reached})
             writer.append("trials", {"trial": number, "state": state, "seed": 7, "attempts": 1, "epochs": 1, **config})
         writer.flush()
+
+    def resumed(self, trials, **data):
+        """Adds trials of another session, with other data."""
+        ledger = Ledger(self.storage)
+        session = ledger.last_session + 1
+        writer = Writer(self.storage, self.schema, session=session, next_seq=ledger.last_seq + 1)
+        writer.append("sessions", {"session": session, **data})
+        self.write(writer, trials, first=len(self.state().trials))
 
     def made(self):
         return load_task(self.task, self.options)

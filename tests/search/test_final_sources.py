@@ -93,6 +93,42 @@ def test_other_data_another_task_and_objective_are_refused_with_their_names(tmp_
         sources(own, other)
 
 
+LETTERS = {"data": "letters", "fingerprint": "a" * 64}
+
+
+def test_a_sweep_whose_trials_have_other_data_than_the_task_now_is_refused_with_both_names(tmp_path):
+    own = Sweep(tmp_path, OWN)
+    with pytest.raises(SweepError) as refused:
+        own.job(options=LETTERS).run()
+    assert (
+        "all trials of sweep 'toy' were scored on numbers (ffffffffffff), and the task now has letters (aaaaaaaaaaaa)"
+        in str(refused.value)
+    )
+    assert (own.table("finals"), own.marks("epoch")) == ([], [])
+
+
+def test_trials_that_were_scored_on_other_data_are_left_out_and_that_is_said(tmp_path):
+    own = Sweep(tmp_path, OWN)
+    own.resumed([(0.7, "completed", 0.9)], data="letters", data_fingerprint="a" * 64)
+    said = []
+    summary = own.job(options=LETTERS, models=3, seeds=1, say=said.append).run()
+    assert [each.trial for each in summary.contenders] == [2]
+    assert said[0] == (
+        "2 trials of sweep 'toy' were scored on numbers (ffffffffffff), and the task now has letters (aaaaaaaaaaaa); "
+        "they are left out, for scores on different data are never ranked together."
+    )
+    assert [each.trial for each in own.job(models=3, seeds=1).run().contenders] == [1, 0]
+
+
+def test_of_another_sweep_the_trials_on_the_same_data_count(tmp_path):
+    own, other = pair(tmp_path)
+    other.resumed([(0.7, "completed", 0.1)], data="letters", data_fingerprint="a" * 64)
+    said = []
+    summary = own.job(sources=sources(own, other), models=9, seeds=1, apart=0.0, say=said.append).run()
+    assert {each.key for each in summary.contenders} == {Key("", 0), Key("", 1), Key("other", 1), Key("other", 2)}
+    assert said[0].startswith("1 trial of sweep 'other' was scored on letters (aaaaaaaaaaaa)")
+
+
 def test_a_sweep_with_such_others_is_refused_before_it_begins(tmp_path):
     own, other = pair(tmp_path, data="letters", fingerprint="a" * 64)
     other.storage.write(SPEC_FILE, json.dumps(sweep_file.document(other.spec())).encode())
