@@ -16,6 +16,7 @@ Message = dict[str, Any]
 Work = Callable[..., Iterator[Message]]
 Arguments = Sequence[tuple[tuple, dict[str, Any]]]
 """What each piece of work is called with: positional and named arguments."""
+BEGUN: Message = {"begun": True}
 
 
 class Crew(Protocol):
@@ -59,49 +60,96 @@ class Here:
         return 1
 
 
+class CrewMember:
+    """A process that does pieces of work, one after the other; an actor of Ray's."""
+
+    def do(self, work: Work, args: tuple, options: dict[str, Any]) -> Iterator[Message]:
+        """Does a piece; says first that it has begun."""
+        yield BEGUN
+        yield from _guarded(work, args, options)
+
+
 class OnRay:
-    """Does the pieces on the Ray cluster that this process is connected to, as many at a time as fit."""
+    """Does the pieces on the Ray cluster that this process is connected to, as many at a time as fit.
+
+    Its processes are actors and stay for the next pieces. Ray's tasks would do, but for a machine that goes silent: Ray
+    takes an actor for dead when it misses the machine, after a minute, and a task only when its connection to it ends,
+    which takes more than five.
+    """
 
     def __init__(self, *, cpus: float, gpus: float, retries: int):
         """Takes what each piece is given, and how often one whose process dies is begun again."""
-        self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": retries}
+        self._given: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        self._retries = retries
+        self._idle: list[Any] = []
 
     def width(self) -> int:
         """See `Crew`; as the cluster is now."""
         import ray
 
         have = ray.cluster_resources()
-        pairs = (("CPU", self._options["num_cpus"]), ("GPU", self._options["num_gpus"]))
+        pairs = (("CPU", self._given["num_cpus"]), ("GPU", self._given["num_gpus"]))
         return max(1, min((int(have.get(name, 0.0) / each + 1e-9) for name, each in pairs if each), default=1))
 
     def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
-        """See `Crew`; a piece that is begun again tells some things twice."""
+        """See `Crew`; a piece that is begun again tells some things twice.
+
+        Each piece has a member of its own, most of which wait for room, where an autoscaler sees them; who is done
+        takes over a piece whose member has found none.
+        """
         import ray
         from ray.exceptions import RayError
 
-        remote = ray.remote(_guarded).options(**self._options, num_returns="streaming")
-        running: dict[Any, int] = {
-            remote.remote(work, args, options): number for number, (args, options) in enumerate(arguments)
-        }
+        join = ray.remote(CrewMember).options(**self._given)
+        running: dict[Any, tuple[int, Any]] = {}
+        begun: set[int] = set()
+        lives = dict.fromkeys(range(len(arguments)), 1 + self._retries)
+
+        def give(number: int, member: Any) -> None:
+            args, options = arguments[number]
+            running[member.do.options(num_returns="streaming").remote(work, args, options)] = number, member
+
+        def is_done(member: Any) -> None:
+            """Lets a member go on with a piece that has found no room, or stay for the next ones."""
+            for stream, (number, other) in list(running.items()):
+                if number not in begun:
+                    del running[stream]
+                    ray.kill(other)
+                    return give(number, member)
+            return self._idle.append(member)
+
         try:
+            for number in range(len(arguments)):
+                give(number, self._idle.pop() if self._idle else join.remote())
             while running:
                 ready: list[Any] = ray.wait(list(running), num_returns=1, timeout=1.0)[0]
                 for stream in ready:
-                    number = running[stream]
-                    message: Any
+                    number, member = running[stream]
                     try:
-                        message = ray.get(next(stream))
+                        message: Any = ray.get(next(stream))
                     except StopIteration:
                         del running[stream]
-                        continue
+                        is_done(member)
                     except RayError as error:
                         del running[stream]
+                        begun.discard(number)
+                        lives[number] -= 1
+                        if lives[number]:
+                            give(number, join.remote())
+                            continue
                         lines = str(error).strip().splitlines()
-                        message = {"failed": lines[0] if lines else "its process ended", "reason_kind": "worker_died"}
-                    yield number, message
+                        yield (
+                            number,
+                            {"failed": lines[0] if lines else "its process ended", "reason_kind": "worker_died"},
+                        )
+                    else:
+                        if message == BEGUN:
+                            begun.add(number)
+                        else:
+                            yield number, message
         finally:
-            for stream in running:
-                ray.cancel(stream)
+            for _, member in running.values():
+                ray.kill(member)
 
 
 class Connecting:

@@ -66,13 +66,15 @@ def test_on_a_cluster_a_piece_whose_process_dies_is_begun_again(tmp_path):
     assert last["1"]["reason_kind"] == "non_finite"
     assert last["2"] == {"result": 1}
     assert last["3"]["reason_kind"] == "worker_died"
+    assert len(last["again"]) == 6
+    assert len(set(last["again"])) == 1, "who is done takes over what has found no room, and stays for what comes next"
 
 
 def on_a_cluster(folder):
     """The last message of each piece, as JSON."""
     spec = SweepSpec(name="toy", task="toy:Toy", objectives=(Objective(metric="loss", goal="min"),), trials=1)
     with connected(spec, dashboard=False):
-        crew = OnRay(cpus=1, gpus=0, retries=1)
+        crew = OnRay(cpus=os.cpu_count() or 1, gpus=0, retries=1)
         pieces = [
             ((2,), {}),
             ((1,), {"fails": "reason"}),
@@ -80,4 +82,10 @@ def on_a_cluster(folder):
             ((1,), {"fails": "always"}),
         ]
         last, _ = told(crew, *pieces)
-    return json.dumps(last)
+        again = [message["result"] for _ in range(2) for _, message in crew.run(naming, [((), {})] * 3)]
+    return json.dumps({**last, "again": again})
+
+
+def naming():
+    """Says which process it is."""
+    yield {"result": os.getpid()}
