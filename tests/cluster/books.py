@@ -6,6 +6,12 @@ import sys
 from results.ledger import Ledger
 from results.storage import Storage
 from tests.search import faults
+from tests.search.fake_task import loss
+
+
+def reached(trial):
+    """The loss that a trial of the fake task comes to, whatever happens to it."""
+    return min(loss(trial.values, epoch, trial.seed) for epoch in trial.epochs)
 
 
 def books(uri, trials):
@@ -20,6 +26,8 @@ def books(uri, trials):
         "problems": faults.problems(place),
         "outcome": sorted([number, *rest[:3], rest[3]] for number, rest in faults.outcome(state).items()),
         "best": ranked[0].trial if ranked else None,
+        "really_best": min(state.trials.values(), key=reached).trial if state.objective == "loss" else None,
+        "finals": sorted([row["trial"], row["seed"], row[state.objective], row["chosen"]] for row in state.finals),
         "attempts": ledger.table("attempts").select(["trial", "attempt", "cause"]).to_pylist(),
         "ends": ledger.table("attempt_ends")
         .select(["trial", "attempt", "outcome", "reason_kind", "reason", "node", "from_epoch", "wait_s"])

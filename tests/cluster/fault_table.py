@@ -15,6 +15,7 @@ FAULTS = (
     "a cable is pulled until the machine is missed",
     "a worker is added",
     "the driver is killed",
+    "a worker loses its power in the final job",
     "the head loses its power",
     "the storage is gone for 30 s",
     "a worker's clock is ten minutes ahead",

@@ -33,7 +33,8 @@ kind = "{scheduler}"
 [checkpoints]
 every = "1 s"
 [final]
-models = 0
+models = {models}
+seeds = 1
 """
 
 
@@ -47,17 +48,24 @@ class Plan:
     concurrency: int = 4
     searcher: str = "random"
     scheduler: str = "none"
+    models: int = 2
+
+    @property
+    def all_epochs(self):
+        """Of all trials and of the final trainings."""
+        return (self.trials + self.models) * self.epochs
 
 
 PLANS = {
     "undisturbed": Plan(),
     "power": Plan(),
     "cable": Plan(),
-    "added": Plan(trials=6, epochs=100),
+    "added": Plan(trials=6, epochs=100, models=0),
     "driver": Plan(),
     "head": Plan(),
     "storage": Plan(epochs=36),
     "clock": Plan(),
+    "final": Plan(),
     "chorales": Plan(trials=2),
 }
 CHORALES = {
@@ -177,7 +185,7 @@ class LabSweep:
             node: the machine.
 
         Returns:
-            For each trial that it was training: seconds until the next epoch of it was trained, anywhere.
+            For each training that it was doing, of a trial or a final one: seconds until its next epoch, anywhere.
         """
         last = {}
         for note in self.notes():

@@ -11,20 +11,22 @@ RESULTS = str(Path(sys.executable).with_name("results"))
 
 
 def sound(sweep):
-    """The books of a sweep that has come to its end with all trials, none of them twice."""
+    """The books of a sweep that has come to its end with all trials, none of them twice, and knows the best."""
     assert sweep.wait() == 0, sweep.said
+    assert "Traceback" not in sweep.said
     books = sweep.books()
     assert (books["accounted"], books["duplicates"], books["problems"]) == (sweep.plan.trials, 0, [])
+    assert books["best"] == books["really_best"]
+    assert [chosen for *_, chosen in books["finals"]].count(True) == (sweep.plan.models > 0)
+    sweep.cluster.laptop.here(RESULTS, "check", sweep.uri)
     return books
 
 
 def come_out_the_same(sweep, undisturbed):
-    """The books of a sweep whose trials came to what they come to when nothing happens."""
+    """The books of a sweep whose trials and final trainings came to what they come to when nothing happens."""
     books = sound(sweep)
     assert books["outcome"] == undisturbed["outcome"]
-    assert books["best"] == undisturbed["best"]
-    assert "Traceback" not in sweep.said
-    sweep.cluster.laptop.here(RESULTS, "check", sweep.uri)
+    assert books["finals"] == undisturbed["finals"]
     return books
 
 
@@ -39,7 +41,7 @@ def in_full_swing(cluster, name):
 def lost(sweep):
     """What was trained again, in words."""
     total, again, most = sweep.trained_again()
-    wanted = sweep.plan.trials * sweep.plan.epochs
+    wanted = sweep.plan.all_epochs
     assert total - again == wanted
     return "nothing" if not again else f"{again} of {wanted} epochs, at most {most} of a trial"
 
@@ -72,6 +74,7 @@ def test_a_sweep_sent_from_the_laptop_runs_on_all_machines(starting, undisturbed
     assert undisturbed["problems"] == []
     assert {end["node"] for end in undisturbed["ends"]} == {"w1", "w2"}
     assert {end["outcome"] for end in undisturbed["ends"]} == {"completed"}
+    assert len(undisturbed["finals"]) == 2
     assert undisturbed["sessions"][0]["host"] == "head"
 
 
@@ -88,6 +91,25 @@ def test_a_worker_loses_its_power(cluster, undisturbed, table):
         "a worker loses its power",
         done="nothing",
         recovery=f"missed after {missed_s:.0f} s; its trials {spread(back)}",
+        lost=lost(sweep),
+    )
+
+
+def test_a_worker_loses_its_power_in_the_final_job(cluster, undisturbed, table):
+    sweep = LabSweep(cluster, "final")
+    sweep.start()
+    finals = {str(seed) for _, seed, *_ in undisturbed["finals"]}
+    notes = sweep.wait_for(lambda notes: any(note.seed in finals and note.epoch == 6 for note in notes))
+    node = notes[-1].node
+    fault = time.monotonic_ns()
+    cluster.lab[node].power_off()
+    missed_s = cluster.wait_for_nodes("head", "w2" if node == "w1" else "w1")
+    come_out_the_same(sweep, undisturbed)
+    back = sweep.recovery(fault, node)
+    table.add(
+        "a worker loses its power in the final job",
+        done="nothing",
+        recovery=f"missed after {missed_s:.0f} s; its trainings {spread(back)}",
         lost=lost(sweep),
     )
 
