@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from search import connection
 from search.environment import COMMIT, commit
-from search.errors import SweepError
+from search.errors import SweepAborted, SweepError
 from search.parcel import Parcel, gather, pack
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ HEARTBEAT_S = 15.0
 """So often a connection on which nothing comes is asked whether it is still there."""
 YOUNG_S = 60.0
 """A head that has just started is given so long until it takes jobs."""
+READINGS = 5
+"""So often the log of a job that has ended is read when it breaks off."""
 NOBODY_YET = "No available agent"
 """Ray's words for it."""
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
@@ -144,9 +146,9 @@ def send(
     Raises:
         SweepError: nobody answers there, the token is missing or wrong, or the job was refused.
     """
-    job = Job(
-        server=server.rstrip("/"), name=f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')}-{secrets.token_hex(3)}"
-    )
+    # Of some names nothing is left, and what begins with a dash would be an option of Ray's commands.
+    kept = [word for word in re.split(r"[^A-Za-z0-9_]+", name) if word]
+    job = Job(server=server.rstrip("/"), name="-".join(["sweep", *kept, secrets.token_hex(3)]))
     environment = {"COLUMNS": str(width)} if width else {}
     asyncio.run(_send(job, words, parcel, environment, say))
     return job
@@ -161,9 +163,12 @@ def follow(job: Job, *, show: Callable[[str], None], say: Callable[[str], None])
         say: told what a person at the terminal should know.
 
     Raises:
-        SweepError: the cluster does not know the job any more, or does not let us in any more.
+        SweepAborted: the cluster does not know the job any more, or does not let us in any more.
     """
-    return asyncio.run(_follow(job, show, say))
+    try:
+        return asyncio.run(_follow(job, show, say))
+    except SweepError as error:
+        raise SweepAborted(str(error)) from error
 
 
 def remove(job: Job) -> None:
@@ -187,8 +192,8 @@ class _Server:
 
     async def call(
         self, method: str, path: str, *, body: Any = None, data: bytes | None = None, missing: bool = False
-    ) -> Any:
-        """Returns what it answers, decoded; None if there is no such thing and `missing` allows for that."""
+    ) -> dict[str, Any] | None:
+        """Returns the document that it answers with; None if there is no such thing and `missing` allows for that."""
         import aiohttp
 
         limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT_S if data is None else UPLOAD_LIMIT_S)
@@ -206,7 +211,8 @@ class _Server:
             return None
         self._check(answer.status, text)
         with contextlib.suppress(ValueError):
-            return json.loads(text)
+            if isinstance(document := json.loads(text), dict):
+                return document
         return {}
 
     def _check(self, status: int, text: str) -> None:
@@ -243,7 +249,7 @@ async def _send(
     if where.scheme == "http" and where.hostname not in ("127.0.0.1", "localhost", "::1") and connection.token():
         say(f"the token goes to {where.hostname} as plain text: use that in a private network alone, or an SSH tunnel")
     async with _connected(job.server) as server:
-        there = (await server.call("GET", "/api/version")).get("ray_version")
+        there = (await server.call("GET", "/api/version") or {}).get("ray_version")
         if there is None:
             raise SweepError(f"{job.server} is no job server of Ray's; give the address of the cluster's dashboard")
         if there != (here := metadata.version("ray")):
@@ -283,7 +289,7 @@ async def _sent(server: _Server, parcel: Parcel, say: Callable[[str], None]) -> 
 
 
 async def _follow(job: Job, show: Callable[[str], None], say: Callable[[str], None]) -> Outcome:
-    log = _Log(show)
+    log, readings = _Log(show), 0
     is_lost = False
     while True:
         try:
@@ -292,11 +298,15 @@ async def _follow(job: Job, show: Callable[[str], None], say: Callable[[str], No
                 if is_lost:
                     say(f"{job.server} answers again")
                 is_lost = False
-                await _show(server, job, log)
+                is_whole = await _show(server, job, log)
                 told = await _told(server, job)
             if told["status"] in ENDED:
-                log.close()
-                return _outcome(told)
+                readings += 1
+                if not is_whole and readings == READINGS:
+                    say(f"the log broke off {READINGS} times; its end may be missing: {job.logs_command}")
+                if is_whole or readings == READINGS:
+                    log.close()
+                    return _outcome(told)
         except _Unreachable as error:
             if not is_lost:
                 say(
@@ -309,24 +319,26 @@ async def _follow(job: Job, show: Callable[[str], None], say: Callable[[str], No
 
 async def _remove(job: Job) -> None:
     async with _connected(job.server) as server:
-        if (await _told(server, job))["status"] not in ENDED:
-            await server.call("POST", f"/api/jobs/{job.name}/stop")
+        await server.call("POST", f"/api/jobs/{job.name}/stop")  # nothing happens if it has ended
         while (await _told(server, job))["status"] not in ENDED:
             await asyncio.sleep(0.5)
         await server.call("DELETE", f"/api/jobs/{job.name}")
 
 
 async def _told(server: _Server, job: Job) -> Mapping[str, Any]:
+    """Returns what is known of a job, its `status` at least."""
     told = await server.call("GET", f"/api/jobs/{job.name}", missing=True)
     if told is None:
         raise SweepError(
             f"{job.server} knows no job {job.name} (any more): if its head was started anew, `search resume` goes on"
         )
+    if "status" not in told:
+        raise _Unreachable(f"{job.server} answers, but not as Ray's job server does")
     return told
 
 
-async def _show(server: _Server, job: Job, log: "_Log") -> None:
-    """Shows the log until it ends or the connection does."""
+async def _show(server: _Server, job: Job, log: "_Log") -> bool:
+    """Shows the log until it ends or the connection does; returns whether it was the log."""
     import aiohttp
 
     log.rewind()
@@ -336,8 +348,9 @@ async def _show(server: _Server, job: Job, log: "_Log") -> None:
             async for message in stream:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     log.take(message.data)
+            return stream.close_code == aiohttp.WSCloseCode.OK
     except (aiohttp.ClientError, OSError, TimeoutError):
-        return  # asked for its state next, the server says what is wrong
+        return False  # asked for the job's state next, the server says what is wrong
 
 
 def _outcome(told: Mapping[str, Any]) -> Outcome:

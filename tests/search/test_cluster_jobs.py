@@ -355,8 +355,8 @@ def test_after_ctrl_c_it_can_be_asked_for_and_stopped_from_outside(laptop, long)
     assert stopped.returncode == 0, stopped.stderr
     assert f"{place} has ended" in stopped.stdout
     listed = ray("job", "list", "--address", laptop["url"], env=laptop["env"])
-    assert "search-status" not in listed.stdout  # what only asks leaves nothing behind
-    job = re.search(r"job (long-[0-9a-f]+) goes on", said)
+    assert "sweep-search-status" not in listed.stdout  # what only asks leaves nothing behind
+    job = re.search(r"job (sweep-long-[0-9a-f]+) goes on", said)
     assert job
     told = ray("job", "logs", "--address", laptop["url"], job[1], env=laptop["env"])
     assert "go on: search resume long" in told.stdout

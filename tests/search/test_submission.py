@@ -1,14 +1,19 @@
 """Sending sweeps to a cluster: what is refused before anything is sent, and how a log is read that begins again."""
 
+import asyncio
+import contextlib
 import http.server
+import re
 import threading
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
 
+from search import submission
 from search.cli import main
-from search.errors import SweepError
-from search.submission import _Log, check_shared, is_job_server
+from search.errors import SweepAborted, SweepError
+from search.submission import Job, _Log, check_shared, follow, is_job_server
 
 SWEEP = """
 [sweep]
@@ -48,6 +53,76 @@ def stranger():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+class JobServer:
+    """A job server that answers as it is told to.
+
+    Attributes:
+        version: what it says of itself.
+        states: of its job, one an answer; the last for ever. A number is an HTTP status, a text no JSON document.
+        logs: what it sends of the job's log, one a reading; the last for ever. One that ends with `…` breaks off.
+        jobs: that were sent to it.
+    """
+
+    def __init__(self):
+        self.version, self.states, self.logs, self.jobs, self.url = '{"ray_version": "2"}', ["SUCCEEDED"], [""], [], ""
+        self._loop = asyncio.new_event_loop()
+
+    async def _version(self, request):
+        return web.Response(text=self.version)
+
+    async def _take(self, request):
+        self.jobs.append(await request.json())
+        return web.json_response({})
+
+    async def _state(self, request):
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, int):
+            return web.Response(status=state)
+        return web.Response(text=state) if "<" in state else web.json_response({"status": state})
+
+    async def _log(self, request):
+        log = self.logs.pop(0) if len(self.logs) > 1 else self.logs[0]
+        stream = web.WebSocketResponse()
+        await stream.prepare(request)
+        await stream.send_str(log.removesuffix("…"))
+        if log.endswith("…"):
+            await asyncio.sleep(0.1)
+            request.transport.abort()
+        return stream
+
+    @contextlib.contextmanager
+    def running(self):
+        app = web.Application()
+        app.add_routes([
+            web.get("/api/version", self._version),
+            web.get("/api/packages/gcs/{name}", self._version),
+            web.post("/api/jobs/", self._take),
+            web.get("/api/jobs/{name}", self._state),
+            web.get("/api/jobs/{name}/logs/tail", self._log),
+        ])  # fmt: skip
+        runner = web.AppRunner(app)
+        thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        thread.start()
+        self._do(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._do(site.start())
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield self
+        self._do(runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        thread.join()
+
+    def _do(self, work):
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(submission, "AGAIN_S", 0.1)
+    with JobServer().running() as running:
+        yield running
 
 
 def test_job_servers_are_told_from_ray():
@@ -112,6 +187,57 @@ def test_a_server_of_something_else_is_told_from_ray(here, stranger):
     done = search("run", "sent.toml", "--address", stranger, "--storage", "s3://bucket/sweeps")
     assert done.exit_code == 2
     assert f"{stranger} is no job server of Ray's" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["[1]", "null", "3", "{}"])
+def test_nor_is_one_that_answers_with_something_else(here, server, version):
+    server.version = version
+    done = search("run", "sent.toml", "--address", server.url, "--storage", "s3://bucket/sweeps")
+    assert done.exit_code == 2
+    assert f"{server.url} is no job server of Ray's" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["мой", "gpu 1", "a", "_"])
+def test_a_jobs_name_is_one_that_rays_commands_take(here, server, name):
+    (here / "sent.toml").write_text(SWEEP.replace('"sent"', f'"{name}"'))
+    done = search("run", "sent.toml", "--address", server.url, "--storage", "s3://bucket/sweeps", "--no-follow")
+    assert done.exit_code == 0, done.stderr
+    (job,) = server.jobs
+    assert re.fullmatch(r"sweep(-\w+)*-[0-9a-f]{6}", job["submission_id"])
+    assert f"ray job logs --follow --address {server.url} {job['submission_id']}\n" in done.stdout
+
+
+def followed(server):
+    job = Job(server=server.url, name="sweep-x")
+    shown, said = [], []
+    return follow(job, show=shown.append, say=said.append), shown, said
+
+
+@pytest.mark.parametrize(("answer", "why"), [(404, "knows no job sweep-x"), (401, "asks for the cluster's token")])
+def test_a_cluster_that_is_another_after_hours_is_a_run_that_failed(server, answer, why):
+    server.states = ["RUNNING", answer]
+    with pytest.raises(SweepAborted, match=why):
+        followed(server)
+
+
+def test_what_answers_in_the_servers_place_for_a_while_ends_nothing(server):
+    server.states, server.logs = ["RUNNING", "RUNNING", "<html>", "<html>", "SUCCEEDED"], ["one\n", "one\ntwo\n"]
+    outcome, shown, said = followed(server)
+    assert (outcome.status, shown) == (0, ["one", "two"])
+    assert [word in " ".join(said) for word in ("the connection is lost", "answers again")] == [True, True]
+
+
+def test_a_log_that_broke_off_is_read_again_when_its_job_has_ended(server):
+    server.states, server.logs = ["RUNNING", "SUCCEEDED"], ["one\nt…", "one\n…", "one\ntwo\nend"]
+    outcome, shown, said = followed(server)
+    assert (outcome.status, shown, said) == (0, ["one", "two", "end"], [])
+
+
+def test_a_log_that_always_breaks_off_is_given_up(server):
+    server.logs = ["one\ntwo…"]
+    outcome, shown, said = followed(server)
+    assert (outcome.status, shown) == (0, ["one", "two"])
+    assert "its end may be missing" in said[0]
 
 
 @pytest.mark.parametrize("command", ["status", "stop"])
