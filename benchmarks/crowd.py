@@ -240,13 +240,15 @@ class Crowd:
 
     def _train(self, attempt: Attempt, epoch: int) -> None:
         self._num += 1
-        took = self._epoch_s * (0.5 + attempt.seed % 1009 / 1008)
-        heapq.heappush(self._queue, (self.clock() + took, self._num, attempt, epoch))
+        heapq.heappush(self._queue, (self.clock() + self._took(attempt), self._num, attempt, epoch))
+
+    def _took(self, attempt: Attempt) -> float:
+        return self._epoch_s * (0.5 + attempt.seed % 1009 / 1008)
 
     def _tell(self, attempt: Attempt, epoch: int) -> None:
         """Tells what an epoch gave, as a document, as it comes out of Ray."""
         last = epoch >= attempt.epochs
-        took = self._epoch_s * (0.5 + attempt.seed % 1009 / 1008)
+        took = self._took(attempt)
         loss = _loss(attempt, epoch)
         metrics = {
             "val_nll": loss,

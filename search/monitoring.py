@@ -67,7 +67,8 @@ def write(folder: Path, *, discovery: Path, ports: Ports) -> None:
         discovery: see `discovery_file`.
         ports: where they are to listen.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     provisioning = folder / "grafana" / "provisioning"
     boards = {"Sweeps": folder / "grafana" / "dashboards"}
     of_ray = discovery.parent / "session_latest" / "metrics" / "grafana" / "dashboards"

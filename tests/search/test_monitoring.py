@@ -111,6 +111,7 @@ def test_the_page_has_all_panels_and_asks_nobody_but_prometheus():
 
 def test_settings_are_written_for_this_machine_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "watched").mkdir(mode=0o755)  # one that was there already
     words = ["monitor", "--folder", "watched", "--ray-folder", "a b", "--grafana-port", "3111", "--only-write"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
