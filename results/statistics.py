@@ -40,6 +40,8 @@ LEAST_PIECES = 5
 """Of fewer, nothing can be said of other pieces."""
 FEW_FOR_SPREAD = 3
 """Scores of a sweep that a spread among configurations can be told from."""
+FAR_OUT = 3
+"""So many standard deviations from the middle, a score belongs to something else than the others."""
 
 Pieces = Mapping[str, tuple[float, float]]
 """Piece -> (value, weight). The mean of the values by weight is the model's score."""
@@ -372,21 +374,28 @@ def _spent(cost: Cost, name: Hashable) -> float:
     return 1 / value if cost.goal == "max" else value
 
 
-def shrunken(values: Sequence[float], seed_sd: float | None) -> list[float] | None:
+def shrunken(values: Sequence[float], seed_sd: float | None, *, goal: Goal = "min") -> list[float] | None:
     """Returns what configurations would score on average, given one score of each: the best of many was also lucky.
 
-    Each score is drawn towards the mean of all, the more, the more of their spread is due to seeds (the James-Stein
-    estimate, as normal distributions have it). It needs no correction for having looked at the best.
+    Each score is drawn towards the middle of all, the more, the more of their spread is due to seeds (the James-Stein
+    estimate, as normal distributions have it). It needs no correction for having looked at the best. Middle and spread
+    are told by the median and the better half alone: how far behind the bad ones lie says nothing of the luck of the
+    good ones. What lies far out is drawn no further than the last that is not (a limited translation).
 
     Args:
         values: one score a configuration; of all that were scored alike, not of the best alone.
         seed_sd: from one seed to the next; None if it is not known.
+        goal: what is better of a score.
 
     Returns:
         One value each; None with fewer than three scores, or if `seed_sd` is None.
     """
     if seed_sd is None or len(values) < FEW_FOR_SPREAD:
         return None
-    mean, variance = statistics.fmean(values), statistics.variance(values)
-    kept = max(0.0, 1 - seed_sd**2 / variance) if variance else 0.0
-    return [mean + kept * (value - mean) for value in values]
+    middle = statistics.median(values)
+    better = [value - middle for value in values if (value >= middle if goal == "max" else value <= middle)]
+    # As if the worse half were the mirror image of the better one.
+    variance = 2 * sum(gap**2 for gap in better) / (len(values) - 1)
+    lost = min(1.0, seed_sd**2 / variance) if variance else 1.0
+    most = FAR_OUT * max(math.sqrt(variance), seed_sd)
+    return [value - lost * max(-most, min(most, value - middle)) for value in values]

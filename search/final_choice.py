@@ -221,7 +221,8 @@ def _without_luck(sources: Sequence[Source], seed_sd: float | None) -> dict[Key,
         found = [trial.trial for trial in source.ranked() if trial.state == "completed"]
         values = [_or_nan(source.state.best_value(trial)) for trial in found]
         keys = [Key(source.name, trial) for trial in found]
-        told |= dict(zip(keys, shrunken(values, seed_sd) or [], strict=False))
+        goal: Goal = "max" if source.state.goal == "max" else "min"
+        told |= dict(zip(keys, shrunken(values, seed_sd, goal=goal) or [], strict=False))
     return told
 
 

@@ -194,7 +194,8 @@ class Facts:
         whole = [row for row in self.ranked if row["state"] == "completed" and row["epochs"] in epochs]
         if len(epochs) != 1:
             return {}
-        values = shrunken([row[self.metric] for row in whole], seed_sd) or []
+        goal = "max" if self.goal == "max" else "min"
+        values = shrunken([row[self.metric] for row in whole], seed_sd, goal=goal) or []
         return {row["id"]: value for row, value in zip(whole, values, strict=False)}
 
     def _seed(self) -> int:

@@ -10,6 +10,7 @@ from scipy import stats
 import results
 from results import report
 from results.report import costs, facts, finals, markup
+from results.statistics import shrunken
 from results.storage import Storage
 from tests.results import decided, ledgers
 from tests.results.pages import page_of
@@ -73,11 +74,11 @@ def test_what_the_sweep_promised_is_held_against_what_was_found(storage, gathere
     whole = trials[(trials["state"] == "completed") & (trials["epochs"] == 6)]["val_nll"]
     within = rows.groupby("trial")["val_nll"]
     seed_variance = ((rows["val_nll"] - within.transform("mean")) ** 2).sum() / (len(rows) - within.ngroups)
-    kept = max(0.0, 1 - seed_variance / whole.var())
+    expected = dict(zip(whole.index, shrunken(whole.tolist(), math.sqrt(seed_variance)) or [], strict=True))
     for each in gathered.contenders:
         trial = int(each.id.split("/")[1])
         assert each.in_sweep == pytest.approx(trials["val_nll"][trial])
-        assert each.expected == pytest.approx(whole.mean() + kept * (whole[trial] - whole.mean()))
+        assert each.expected == pytest.approx(expected[trial])
     gap = (means - trials["val_nll"][means.index]).mean()
     told = finals.promised(gathered, gathered.contenders)
     assert f"scores {abs(gap):.2g} {'worse' if gap > 0 else 'better'} than the sweep had promised" in told

@@ -237,6 +237,29 @@ def test_shrinking_takes_away_the_luck_of_the_best():
     assert abs(np.mean(truth) - np.mean(expected)) < 0.004
 
 
+@pytest.mark.parametrize("goal", ["min", "max"])
+@pytest.mark.parametrize(("bad", "far"), [(0, 0.0), (1, 1.1), (2, 1.1), (10, 0.2)])
+def test_what_bad_trials_reached_says_nothing_of_the_luck_of_the_good_ones(goal, bad, far):
+    rng = np.random.default_rng(1)
+    sign = 1 if goal == "min" else -1
+    lost, foretold = [], []
+    for _ in range(400):
+        true = np.concatenate([rng.normal(0.40, 0.01, 30), 0.40 + far * rng.uniform(0.9, 1.1, bad)])
+        seen = true + rng.normal(0, 0.012, len(true))
+        top = np.argsort(seen)[:3]
+        lost.append((true - seen)[top].mean())
+        foretold.append(sign * (np.array(shrunken((sign * seen).tolist(), 0.012, goal=goal)) - sign * seen)[top].mean())
+    assert np.mean(lost) > 0.014
+    assert np.mean(foretold) == pytest.approx(np.mean(lost), rel=0.15)
+
+
+def test_what_lies_far_behind_is_hardly_drawn_to_the_middle():
+    values = [0.40, 0.41, 0.42, 0.39, 1.5]
+    found = shrunken(values, 0.01)
+    assert 1.45 < found[-1] < 1.5
+    assert shrunken([-value for value in values], 0.01, goal="max") == pytest.approx([-value for value in found])
+
+
 def test_what_a_sweep_promised_cannot_be_told_without_a_spread():
     assert shrunken([1.0, 1.1, 1.2], None) is None
     assert shrunken([1.0, 1.1], 0.1) is None
