@@ -15,6 +15,7 @@ class Budget:
         spec: SweepSpec,
         state: SweepState,
         running: Mapping[int, Attempt],
+        begun: Mapping[int, float],
         clock: Callable[[], float],
     ):
         """Takes what it is reckoned from.
@@ -23,15 +24,16 @@ class Budget:
             spec: has the limits.
             state: has what ended attempts used.
             running: the attempts that are out, as they are at any time.
+            begun: since when workers have those that they have begun, by trial. One that waits for room holds nothing.
             clock: UTC seconds.
         """
-        self._spec, self._state, self._running, self._clock = spec, state, running, clock
-        self._earlier_s, self._began = 0.0, clock()
+        self._spec, self._state, self._running, self._begun, self._clock = spec, state, running, begun, clock
+        self._earlier_s, self._opened = 0.0, clock()
 
     def begin(self) -> None:
         """Begins to count this session's time; the state has all events of those before it."""
         self._earlier_s = sum(last - first for first, last in self._state.spans.values())
-        self._began = self._clock()
+        self._opened = self._clock()
 
     def spent(self) -> str | None:
         """Returns which budget is used up, in words, or None. The number of trials is not looked at."""
@@ -46,7 +48,7 @@ class Budget:
 
     def wall_time_s(self) -> float:
         """Returns how long the sweep has run."""
-        return self._earlier_s + self._clock() - self._began
+        return self._earlier_s + self._clock() - self._opened
 
     def gpu_hours(self) -> float:
         """Returns how many hours of GPUs its trials have held."""
@@ -59,4 +61,4 @@ class Budget:
 
     def _held(self, share: Callable[[Attempt], float]) -> float:
         now = self._clock()
-        return sum(share(attempt) * max(0.0, now - attempt.handed_out) for attempt in self._running.values())
+        return sum(share(self._running[trial]) * max(0.0, now - since) for trial, since in self._begun.items())

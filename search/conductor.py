@@ -144,9 +144,10 @@ class Conductor:
         self._sign = -1.0 if schema.objectives[0][1] == "max" else 1.0
         self._waiting: deque[tuple[int, str]] = deque()
         self._running: dict[int, Attempt] = {}
+        self._begun: dict[int, float] = {}
         self._proposed: set[int] = set()
         self._told: set[int] = set()
-        self.budget = Budget(spec, self.state, self._running, clock)
+        self.budget = Budget(spec, self.state, self._running, self._begun, clock)
         self._flushed = clock()
         self._storage_failed_at: float | None = None
         self._num_buffered = 0
@@ -301,7 +302,6 @@ class Conductor:
             handed_out=now,
         )
         self._running[number] = attempt
-        self._emit("attempts", event_rows.of_attempt(attempt))
         return attempt
 
     def _gpus(self, trial: TrialState) -> float:
@@ -310,6 +310,19 @@ class Conductor:
         return max([self.spec.resources.gpus, *map(_larger, tight)])
 
     # --- what workers tell --------------------------------------------------------------------------------------------
+
+    def began(self, trial: int, attempt: int, *, ago_s: float = 0.0) -> None:
+        """Takes in that a worker has begun an attempt: before that it waits, and holds nothing.
+
+        Args:
+            trial: its number.
+            attempt: which one.
+            ago_s: so long ago.
+        """
+        current = self._running.get(trial)
+        if current is not None and current.attempt == attempt and trial not in self._begun:
+            self._begun[trial] = max(current.handed_out, self._clock() - ago_s)
+            self._emit("attempts", event_rows.of_attempt(current))
 
     def report(self, trial: int, attempt: int, progress: Progress) -> bool:
         """Takes in what a worker tells.
@@ -320,6 +333,7 @@ class Conductor:
         current = self._running.get(trial)
         if current is None or current.attempt != attempt:
             return False  # a latecomer: another attempt has taken over
+        self.began(trial, attempt, ago_s=progress.facts.get("wall_s", 0.0))
         stopped: Decision | None = None
         for row in progress.epochs:
             stopped = self._take_in(current, row) or stopped
@@ -414,10 +428,16 @@ class Conductor:
             self._act_on(decision)
 
     def _end_attempt(self, trial: int, progress: Progress, *, fault: bool = False) -> None:
-        current = self._running.pop(trial, None)
+        current, held_s, wait_s = self._running.get(trial), None, None
+        if current is not None:
+            now = self._clock()
+            self.began(trial, current.attempt)  # its row, if no worker ever did
+            since = min(now, self._begun.pop(trial))
+            held_s, wait_s = now - since, max(0.0, since - current.handed_out)
+            del self._running[trial]
         found = self.state.trials[trial]
-        held_s = None if current is None else max(0.0, self._clock() - current.handed_out)
-        self._emit("attempt_ends", event_rows.of_attempt_end(found, progress, fault=fault, held_s=held_s))
+        row = event_rows.of_attempt_end(found, progress, fault=fault, held_s=held_s, wait_s=wait_s)
+        self._emit("attempt_ends", row)
 
     def _end_trial(self, trial: int, state: str, kind: str = "", reason: str = "", detail: str = "") -> None:
         found = self.state.trials[trial]

@@ -24,16 +24,18 @@ def of_attempt(attempt: Attempt) -> dict[str, Any]:
     return {name: getattr(attempt, name) for name in names}
 
 
-def of_attempt_end(trial: TrialState, progress: Progress, *, fault: bool, held_s: float | None) -> dict[str, Any]:
+def of_attempt_end(
+    trial: TrialState, progress: Progress, *, fault: bool, held_s: float | None, wait_s: float | None
+) -> dict[str, Any]:
     """Returns the row of `attempt_ends`.
 
     Args:
         trial: as it stands.
         progress: how the attempt ended, and what its worker told of it.
         fault: whether it counts against the trial's retries.
-        held_s: how long it was out, by the driver's clock; None if nobody knows.
+        held_s: how long a worker had it, by the driver's clock; None if nobody knows. The worker knows better.
+        wait_s: how long it was out before that, by the driver's clock; None if nobody knows.
     """
-    worked_s = progress.facts.get("wall_s")
     return {
         "trial": trial.trial,
         "attempt": trial.attempt,
@@ -44,8 +46,7 @@ def of_attempt_end(trial: TrialState, progress: Progress, *, fault: bool, held_s
         "own_fault": fault,
         "to_epoch": trial.epoch,
         "wall_s": held_s,
-        # A difference of two durations: the clocks of two machines are never compared.
-        "wait_s": None if held_s is None or worked_s is None else max(0.0, held_s - worked_s),
+        "wait_s": wait_s,
         **progress.facts,
     }
 

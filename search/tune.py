@@ -205,6 +205,10 @@ class _Link:
     def began(self, trial: Any) -> None:
         attempt = self._attempts[trial.trial_id]
         self._begun[attempt.trial, attempt.attempt] = time.monotonic()
+        try:
+            self._conductor.began(attempt.trial, attempt.attempt)
+        except BaseException as error:  # noqa: BLE001 - kept, and raised after Tune's loop
+            self.failure = self.failure or error
 
     def suggest(self, trial_id: str) -> Any:
         try:

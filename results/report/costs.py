@@ -105,10 +105,11 @@ def stretches(facts: Facts) -> list[Stretch]:
         end = ends.get((row["id"], row["attempt"]))
         if end is None and over is None:
             continue
-        wait = end["wait_s"] if end else 0.0
         until = end["time"] if end else max(over or row["time"], row["time"])
-        begin = min(row["time"] + timedelta(seconds=wait if finite(wait) else 0.0), until)
-        found.append((begin, until, row["id"], end["outcome"] if end else "running"))
+        begin = row["time"]
+        if end and finite(end["wall_s"]):  # in older ledgers an attempt's row has the time of its hand-out
+            begin = max(begin, until - timedelta(seconds=end["wall_s"]))
+        found.append((min(begin, until), until, row["id"], end["outcome"] if end else "running"))
     free: list[datetime] = []
     placed = []
     for begin, end, name, outcome in sorted(found):

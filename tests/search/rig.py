@@ -59,6 +59,7 @@ def run(given, *, workers=2, steps=None, flush_every=3, order=0, extend=False):
                     worker = Worker(**sweep.worker_options(given, taken.storage))
                     made.append(worker)
                     worker.begin(attempt)
+                    conductor.began(attempt.trial, attempt.attempt)
                     crew[attempt.trial] = (attempt, worker)
                 if not crew:
                     if conductor.is_finished():

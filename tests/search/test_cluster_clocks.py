@@ -38,8 +38,9 @@ def test_a_workers_wait_is_what_the_driver_saw(tmp_path):
         assert attempt is not None
         worker = trial.Worker(**sweep.worker_options(given, taken.storage))
         worker.begin(attempt)
+        conductor.began(0, attempt.attempt)
         conductor.report(0, attempt.attempt, worker.step())
         worker.close()
         conductor.flush()
     (end,) = Ledger(sweep.folder_of(given)).table("attempt_ends").to_pylist()
-    assert 7 <= end["wait_s"] < 60  # by the driver's clock the attempt was out that long; the worker worked a moment
+    assert 7 <= end["wait_s"] < 60  # by the driver's clock, whatever the worker's shows

@@ -1,0 +1,105 @@
+"""What a sweep uses up: what workers hold, from when they begin until they are done, and the time of its trials."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from search import sweep
+from search.attempts import Progress
+from search.snapshot import Limits, take
+from search.spec import ResourceSettings, SchedulerSettings
+from tests.search import rig
+
+QUARTERS = ResourceSettings(gpus=0.25)
+
+
+class Rows:
+    """Takes what is written down."""
+
+    def __init__(self):
+        self.events = []
+
+    def append(self, table, row):
+        self.events.append((table, {**row, "seq": len(self.events), "session": 1}))
+        return len(self.events) - 1
+
+    def flush(self):
+        pass
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A conductor whose clock stands until it is set on, and what it writes down."""
+
+    def make(*, concurrency=32, events=(), **given):
+        spec = rig.spec(tmp_path, **{"trials": 100, "scheduler": SchedulerSettings(kind="none")} | given)
+        clock, rows = SimpleNamespace(now=1000.0), Rows()
+        conductor = sweep.make_conductor(
+            sweep.prepare(spec), rows, session=1, concurrency=concurrency, clock=lambda: clock.now
+        )
+        conductor.replay(events)
+        return SimpleNamespace(conductor=conductor, clock=clock, rows=rows, limits=Limits.of(spec))
+
+    return make
+
+
+def hand_out(conductor):
+    attempts = []
+    while (attempt := conductor.next_attempt()) is not None:
+        attempts.append(attempt)
+    return attempts
+
+
+def told(epoch, outcome=None, wall_s=None):
+    row = {"epoch": epoch, "duration_s": 1.0, "ended": 0.0, "metrics": {"loss": 1.0}}
+    return Progress(epochs=(row,), outcome=outcome, facts={} if wall_s is None else {"wall_s": wall_s})
+
+
+def test_what_waits_for_room_uses_up_nothing(course):
+    one = course(resources=QUARTERS, gpu_hours=1.0, money=1.0, price_per_hour=2.0)
+    attempts = hand_out(one.conductor)
+    assert len(attempts) == 32
+    one.clock.now += 460
+    assert (one.conductor.budget.gpu_hours(), one.conductor.budget.money()) == (0.0, 0.0)
+    assert not one.conductor.is_ending
+    for attempt in attempts:
+        one.conductor.returned(attempt.trial, attempt.attempt, "user", "could not begin")
+    assert (one.conductor.budget.gpu_hours(), one.conductor.state.gpu_s) == (0.0, 0.0)
+    ends = [row for table, row in one.rows.events if table == "attempt_ends"]
+    assert {(row["wall_s"], row["wait_s"]) for row in ends} == {(0.0, 460.0)}
+
+
+def test_what_runs_is_counted_from_its_beginning_and_so_it_is_after_a_replay(course):
+    one = course(resources=QUARTERS, gpu_hours=1.0)
+    first, second, *_ = hand_out(one.conductor)
+    one.clock.now += 1000
+    one.conductor.began(first.trial, first.attempt)
+    one.conductor.began(second.trial, second.attempt)
+    one.clock.now += 400
+    assert one.conductor.report(first.trial, first.attempt, told(1))
+    assert one.conductor.budget.gpu_hours() == pytest.approx(2 * 0.25 * 400 / 3600)
+    shown = take(one.conductor.state, one.limits, now=one.clock.now, condition="running")
+    assert shown.use("gpu_hours").used == pytest.approx(one.conductor.budget.gpu_hours())
+    assert shown.counts["running"] == 2
+    one.conductor.report(first.trial, first.attempt, told(2, "completed"))
+    one.conductor.report(second.trial, second.attempt, told(1))
+    again = course(events=one.rows.events, resources=QUARTERS, gpu_hours=1.0)  # its driver has died meanwhile
+    assert again.conductor.budget.gpu_hours() == pytest.approx(2 * 0.25 * 400 / 3600)
+
+
+def test_an_attempt_of_whose_beginning_nobody_told_began_when_its_worker_says(course):
+    one = course(resources=QUARTERS)
+    attempt, *_ = hand_out(one.conductor)
+    one.clock.now += 100
+    one.conductor.report(attempt.trial, attempt.attempt, told(1, wall_s=30.0))
+    assert one.conductor.budget.gpu_hours() == pytest.approx(0.25 * 30 / 3600)
+
+
+def test_a_worker_that_is_lost_before_it_began_costs_nothing(course):
+    one = course(resources=QUARTERS)
+    attempt, *_ = hand_out(one.conductor)
+    one.clock.now += 100
+    one.conductor.failed(attempt.trial, attempt.attempt, Progress(outcome="lost", reason_kind="node_lost"))
+    assert one.conductor.state.gpu_s == 0.0
+    tables = [table for table, row in one.rows.events if row.get("trial") == attempt.trial]
+    assert tables == ["proposals", "attempts", "attempt_ends"]
