@@ -90,6 +90,32 @@ def write(storage: Storage, model: str, card: Mapping[str, Any], samples: Mappin
     storage.write(f"{FOLDER}/{SUMS}", _listed(sums))
 
 
+COMPARISON = ("compared", "choice", "ensemble")
+"""What a card says of how its model was chosen."""
+
+
+def reword(storage: Storage, card: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the card of a whole bundle with another comparison; writes it, if it differs.
+
+    Args:
+        storage: of the sweep.
+        card: from `read_card`.
+        comparison: what it is to have of `COMPARISON`.
+    """
+    kept = {name: value for name, value in card.items() if name not in COMPARISON}
+    made: dict[str, Any] = _finite({**kept, **comparison})
+    if made == card:
+        return made
+    lines = storage.read(f"{FOLDER}/{SUMS}").decode().splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    storage.remove(f"{FOLDER}/{SUMS}")
+    for name, data in documents(made).items():
+        storage.write(f"{FOLDER}/{name}", data)
+        sums[name] = hashlib.sha256(data).hexdigest()
+    storage.write(f"{FOLDER}/{SUMS}", _listed(sums))
+    return made
+
+
 def complete(folder: Path, card: Mapping[str, Any]) -> None:
     """Makes a bundle of a local folder that holds all but the card and the checksums."""
     for name, data in documents(card).items():

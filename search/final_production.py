@@ -63,6 +63,7 @@ class Production:
         self._spec, self._book, self._storage, self._task = spec, book, storage, task
         self._crew, self._place, self._command, self._say = crew, place, command, say
         self._environment = dict(environment)
+        self._count = spec.final.samples if hasattr(task, "samples") else 0
 
     def card(self, chosen: Chosen) -> dict[str, Any]:
         """Returns the card of what was chosen, after all that is not done yet has been.
@@ -71,9 +72,12 @@ class Production:
             SweepAborted: the model could not be scored or heard.
         """
         card = bundle.read_card(self._storage)
-        if card is not None and _is_of(card, chosen):
+        if card is not None and card.get("sample_count", self._count) != self._count:
+            self._book.lose_samples(f"{FOLDER}/samples")
+            self._storage.child(FOLDER).remove("samples")
+        elif card is not None and _is_of(card, chosen):
             self._sample(chosen, shipped=False)
-            return card
+            return bundle.reword(self._storage, card, self._comparison(chosen))
         if not chosen.row["model"]:
             self._book.choose(chosen.row, {})
             return bundle.card(self._about(chosen), scores={}, floors={}, samples=[])
@@ -85,7 +89,7 @@ class Production:
             about |= self._about_whole(chosen, scores)
             scores, floors = self._score(chosen.whole, choose=False)
         made = self._sample(chosen, shipped=True)
-        about["sample_references"] = made["references"]
+        about |= {"sample_references": made["references"], "sample_count": self._count}
         card = bundle.card(about, scores=scores, floors=floors, samples=made["samples"])
         bundle.write(self._storage, chosen.shipped["model"], card, made["files"])
         return card
@@ -161,20 +165,19 @@ class Production:
 
         Returns what came of the shipped one: `samples`, `files` and `references`.
         """
-        count = self._spec.final.samples if hasattr(self._task, "samples") else 0
         heard = {
             row["final"]
             for row in self._book.state.samples
             if (row["path"] or "").startswith(f"{FOLDER}/samples/{row['final']:05d}/")
         }
         rows = [chosen.shipped] * shipped
-        if count:
+        if self._count:
             rows += [row for row in chosen.tied if row["model"] and row["final"] not in heard]
         work = []
         for place, row in enumerate(rows):
             own = shipped and place == 0
             out = bundle.SAMPLES if own else f"{FOLDER}/samples/{row['final']:05d}"
-            given = {"model": row["model"], "out": out, "count": count, "split": TEST if own else VALID}
+            given = {"model": row["model"], "out": out, "count": self._count, "split": TEST if own else VALID}
             work.append(((self._place,), given))
         found: dict[str, Any] = {"samples": [], "files": {}, "references": {}}
         for place, message in self._crew.run(sample, work):
@@ -194,7 +197,7 @@ class Production:
     def _about(self, chosen: Chosen) -> dict[str, Any]:
         """What the card says of where the model comes from."""
         row, state = chosen.row, self._book.state
-        about = {
+        return {
             "kind": row.get("kind") or SINGLE,
             "sweep": self._spec.name,
             "source": row.get("source") or "",
@@ -211,17 +214,22 @@ class Production:
             "goal": state.goal,
             "metrics": {name: row[name] for name in state.schema.metrics if row.get(name) is not None},
             "data": {"name": self._book.data[0], "fingerprint": self._book.data[1]},
-            "compared": [dataclasses.asdict(each) | {"mean": each.mean} for each in chosen.choice.contenders],
-            "choice": {name: getattr(chosen.choice, name) for name in ("rule", "over", "seed_sd")},
             "environment": self._environment,
+            **self._comparison(chosen),
             **bundle.facts(self._task, self._spec),
         }
+
+    def _comparison(self, chosen: Chosen) -> dict[str, Any]:
+        """What the card says of how the model was chosen."""
+        compared = [dataclasses.asdict(each) | {"mean": each.mean} for each in chosen.choice.contenders]
+        choice = {name: getattr(chosen.choice, name) for name in ("rule", "over", "seed_sd")}
+        ensemble = None
         if chosen.ensemble is not None:
-            members = [row for row in state.finals if row["final"] in chosen.ensemble.members]
-            about["ensemble"] = dataclasses.asdict(chosen.ensemble) | {
+            members = [row for row in self._book.state.finals if row["final"] in chosen.ensemble.members]
+            ensemble = dataclasses.asdict(chosen.ensemble) | {
                 "models": [{name: row.get(name) for name in ("final", "source", "trial", "seed")} for row in members]
             }
-        return about
+        return {"compared": compared, "choice": choice} | ({"ensemble": ensemble} if ensemble else {})
 
     def _about_whole(self, chosen: Chosen, scores: Mapping[str, float]) -> dict[str, Any]:
         """What the card says otherwise if the shipped model is not the one that was chosen and scored."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from results.ledger import Ledger
+from search import verification
 from search.errors import SpecError, SweepAborted, TaskError
 from search.spec import FinalSettings
 from tests.search.final_sweep import Dies, Mortal, Sweep
@@ -84,6 +85,40 @@ def test_samples_of_a_bundle_that_gave_way_to_another_are_said_to_be_gone(sweep)
     assert {row["path"].rpartition("/")[0] for row in rows if row["final"] == first.final} == {
         f"finals/samples/{first.final:05d}"
     }
+
+
+def test_another_count_of_samples_makes_them_anew_without_another_opening(sweep):
+    first = sweep.job(samples=1).run()
+    second = sweep.job(samples=3).run()
+    assert (len(first.samples), len(second.samples), len(sweep.card()["samples"])) == (2, 6, 6)
+    assert len(sweep.table("openings")) == 1
+    assert sweep.marks("score test") == ["score test"]
+    tied = [row for row in sweep.table("samples") if row["final"] != second.final]
+    assert len(tied) == 6
+    assert all(sweep.storage.exists(row["path"]) for row in tied)
+    sweep.job(samples=1).run()
+    there = [row for row in sweep.table("samples") if row["path"]]
+    assert len(there) == 4
+    assert all(sweep.storage.exists(row["path"]) for row in there)
+    folder = Path(sweep.storage.uri)
+    assert len([*folder.glob("finals/samples/*/*"), *folder.glob("bundle/samples/*")]) == 4
+
+
+def test_a_card_has_the_comparison_of_today_although_the_model_is_the_same(tmp_path):
+    sweep = Sweep(tmp_path, CLOSE, task="Pieces", noise=0.001, gain=-0.5)
+    first = sweep.job(rule="best_mean").run()
+    made, listed = sweep.card()["made"], sweep.storage.read("bundle/SHA256SUMS")
+    second = sweep.job(rule="best_mean", models=3, ensemble="seeds").run()
+    assert second.final == first.final
+    card = sweep.card()
+    assert [each["trial"] for each in card["compared"]] == [each.trial for each in second.contenders] == [0, 1, 2]
+    assert (card["ensemble"]["better"], card["made"]) == (False, made)
+    assert "| 2 |" in sweep.storage.read("bundle/card.md").decode()
+    assert sweep.storage.read("bundle/SHA256SUMS") != listed
+    assert verification.verify(Path(sweep.storage.uri, "bundle"), score=False).problems == ()
+    sweep.job(rule="best_mean").run()
+    assert "ensemble" not in sweep.card()
+    assert len(sweep.table("openings")) == 1
 
 
 # --- racing -----------------------------------------------------------------------------------------------------------
