@@ -27,7 +27,6 @@ class Attempt:
         objective: the metric that decides, and must be finite.
         minimize: whether less of it is better.
         time_limit_s: of the attempt; None for none.
-        time_left_s: of the whole sweep's budget when the attempt was handed out; then the worker saves and returns.
         checkpoint_s: an epoch's state is written if this much time has passed since the last was.
         cpus: cores.
         gpus: GPUs, fractions too.
@@ -45,7 +44,6 @@ class Attempt:
     objective: str
     minimize: bool
     time_limit_s: float | None
-    time_left_s: float | None
     checkpoint_s: float
     cpus: float
     gpus: float

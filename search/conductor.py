@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
 """Events are written down together, after this many seconds at the latest; a SIGKILL loses no more than that."""
+LOOK_S = 1.0
+"""So often the budget is looked at while no worker tells anything."""
 PATIENCE_S = 60.0
 """How long the storage may be away before the sweep is given up."""
 LOST_LIMIT = 100
@@ -102,6 +104,8 @@ class Conductor:
         budget: what may be used, and what is.
         saved: configurations of trials that the ledger does not know, but that have saved a state, by number: a driver
             has died before it could write them down. They are proposed again.
+        call_back: called with the reason once a budget is used up: asks workers to save and return, and returns whether
+            it could. If not, it is called again.
         listeners: called with the table and the row of each new event, once the state has it.
     """
 
@@ -136,6 +140,7 @@ class Conductor:
         self.spec, self.schema, self.state = spec, schema, SweepState(schema)
         self.stopping = False
         self.saved: dict[int, Mapping[str, Any]] = {}
+        self.call_back: Callable[[str], bool] = lambda reason: True
         self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
         self.concurrency = concurrency
         self._writer, self._session = writer, session
@@ -148,7 +153,8 @@ class Conductor:
         self._proposed: set[int] = set()
         self._told: set[int] = set()
         self.budget = Budget(spec, self.state, self._running, self._begun, clock)
-        self._flushed = clock()
+        self._flushed = self._looked = clock()
+        self._has_called_back = False
         self._storage_failed_at: float | None = None
         self._num_buffered = 0
         self._free = 0
@@ -282,7 +288,6 @@ class Conductor:
         trial, spec = self.state.trials[number], self.spec
         now = self._clock()
         cpus, gpus = spec.resources.cpus, self._gpus(trial)
-        left = None if spec.wall_time_s is None else spec.wall_time_s - self.budget.wall_time_s()
         attempt = Attempt(
             trial=number,
             attempt=trial.attempt + 1,
@@ -295,7 +300,6 @@ class Conductor:
             objective=self.state.objective,
             minimize=self.state.goal == "min",
             time_limit_s=spec.trial_time_s,
-            time_left_s=left,
             checkpoint_s=spec.checkpoints.every_s,
             cpus=cpus,
             gpus=gpus,
@@ -348,6 +352,7 @@ class Conductor:
                 self._settle()
             return False
         if progress.outcome is None:
+            self._see_to_budget()
             return True
         if progress.outcome == "failed":
             self.failed(trial, attempt, progress)
@@ -392,6 +397,11 @@ class Conductor:
         if current is not None and current.attempt == attempt:
             self._end_attempt(trial, Progress(outcome="lost", reason_kind=kind, reason=reason), fault=False)
             self._wait(trial, current.cause, first=True)
+
+    def _see_to_budget(self) -> None:
+        """Has the workers asked to save and return once a budget is used up."""
+        if self._running and not self._has_called_back and (reason := self.budget.spent()):
+            self._has_called_back = self.call_back(reason)
 
     def _take_in(self, current: Attempt, row: Mapping[str, Any]) -> Decision | None:
         """Writes an epoch down; returns the scheduler's verdict if the trial is not to go on for now."""
@@ -508,13 +518,16 @@ class Conductor:
         return not self._num_buffered
 
     def tick(self) -> None:
-        """Writes events to the storage if it is time to; to be called often.
+        """Writes events to the storage, and looks at the budget, if it is time to; to be called often.
 
         Raises:
             SweepAborted: the storage has been away for too long.
         """
         if self._num_buffered and self._clock() - self._flushed >= FLUSH_S:
             self.flush()
+        if self._clock() - self._looked >= LOOK_S:
+            self._looked = self._clock()
+            self._see_to_budget()
 
     def flush(self, *, patiently: bool = True) -> None:
         """Writes events to the storage now.

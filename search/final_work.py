@@ -173,7 +173,6 @@ def _attempt(place: Place, training: Training) -> Attempt:
         objective=training.objective,
         minimize=training.minimize,
         time_limit_s=None,
-        time_left_s=None,
         checkpoint_s=place.checkpoint_s,
         cpus=0.0,
         gpus=0.0,

@@ -181,7 +181,6 @@ def _attempt(trial: Recorded, *, until: int, epochs: int) -> Attempt:
         objective=trial.state.objective,
         minimize=trial.state.goal == "min",
         time_limit_s=None,
-        time_left_s=None,
         checkpoint_s=math.inf,
         cpus=trial.spec.resources.cpus,
         gpus=trial.spec.resources.gpus,

@@ -40,7 +40,7 @@ from search.space import Space
 from search.spec import Point, SweepSpec
 from search.state import SweepState
 from search.task import asked, check_final, costs, declared, goals, load_task
-from search.trial import STOP_FILE
+from search.trial import STOP_FILE, ask_to_return, asked_to_return
 
 _log = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ def read_spec(storage: Storage) -> SweepSpec:
 
 def request_stop(storage: Storage) -> None:
     """Asks the sweep in a folder to finish its epochs, save and end."""
-    storage.write(STOP_FILE, json.dumps({"time": time.time()}).encode())
+    ask_to_return(storage, "user", "the sweep was stopped")
 
 
 def final_sources(prepared: Prepared) -> list[Source]:
@@ -404,6 +404,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
         writer = Writer(storage, prepared.schema, session=number, next_seq=ledger.last_seq + 1)
         conductor = make_conductor(prepared, writer, session=number, concurrency=max(1, spec.concurrency))
         conductor.replay(ledger.events())
+        conductor.call_back = lambda reason: _ask_for_budget(storage, reason)
         conductor.saved.update(_saved(prepared, storage, conductor.state))
         row = environment.session_row(spec, document, prepared.task, session=number, command=command)
         conductor.note("sessions", row)
@@ -504,6 +505,18 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     except KeyboardInterrupt:
         conductor.close()
         raise
+    if not conductor.stopping and (asked_to_return(taken.storage) or ("",))[0] == "budget":
+        taken.storage.remove(STOP_FILE)  # the final job has a budget of its own
+
+
+def _ask_for_budget(storage: Storage, reason: str) -> bool:
+    """Asks workers to save and return, if nobody did; returns whether they are asked now."""
+    try:
+        if asked_to_return(storage) is None:
+            ask_to_return(storage, "budget", reason)
+    except StorageError:  # the conductor's flush sees to a storage that is away
+        return False
+    return True
 
 
 def _fit(conductor: Conductor) -> None:
@@ -595,7 +608,7 @@ class _Beat:
             self._polled = now
             self._lock.check()
             with contextlib.suppress(StorageError):  # the conductor's flush sees to a storage that is away
-                if not self._conductor.stopping and self._storage.exists(STOP_FILE):
+                if not self._conductor.stopping and (asked_to_return(self._storage) or ("",))[0] == "user":
                     self._conductor.stopping = True
         if now - self._retained >= RETENTION_S:
             self._retained = now

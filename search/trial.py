@@ -8,6 +8,7 @@ process, and the driver sees it go.
 import contextlib
 import errno
 import faulthandler
+import json
 import logging
 import math
 import os
@@ -74,7 +75,6 @@ class Worker:
         self._folder, self._limit_mb = folder, memory_limit_mb
         self._task: Any = None
         self._attempt: Attempt | None = None
-        self._asked_at = -math.inf
         _tidy_up_after_the_dead()
         self._scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
         self._process = psutil.Process()
@@ -91,8 +91,9 @@ class Worker:
         self._run: Any = None
         self._history: list[dict[str, Any]] = []
         self._saved_at, self._save_s, self._unsaved = self._began, 0.0, ""
+        self._asked_at = -math.inf
         self._start_s = self._train_s = 0.0
-        self._from_epoch = 0
+        self._from_epoch = self._saved_epoch = 0
         self._peak_mb = self._memory_mb()
         if attempt.time_limit_s is not None:
             # Its own thread in C: it ends the process even if the task never lets go of the interpreter.
@@ -113,7 +114,8 @@ class Worker:
     def step(self) -> Progress:
         """Runs the next epochs and says what became of them.
 
-        At least one epoch is run, and more if they are short, but none beyond a milestone.
+        At least one epoch is run, and more if they are short, but none beyond a milestone, and none if the sweep was
+        asked to end.
         """
         attempt = self._attempt
         if attempt is None:
@@ -123,6 +125,8 @@ class Worker:
         try:
             with contextlib.redirect_stdout(self._out), contextlib.redirect_stderr(self._err):
                 if self._run is None:
+                    if (interrupted := self._interruption()) is not None:
+                        return self._progress([], "paused", *interrupted)
                     self._start(attempt)
                     told = [row for row in self._history if row["epoch"] > attempt.known_epoch]
                     before = len(self._history)
@@ -156,7 +160,7 @@ class Worker:
             if found is not None:
                 run.restore(self._scratch / "restored")
                 self._history = [dict(row) for row in found.history]
-                self._from_epoch = found.epoch
+                self._from_epoch = self._saved_epoch = found.epoch
             shutil.rmtree(self._scratch / "restored", ignore_errors=True)
         self._run = run
         self._start_s = time.monotonic() - started
@@ -183,11 +187,16 @@ class Worker:
         epoch = len(self._history)
         if at_once and (epoch in attempt.milestones or epoch >= attempt.epochs):
             return ("completed" if epoch >= attempt.epochs else None), "", ""
+        # Between two long epochs the driver may just have asked; short ones are over soon.
+        is_long = bool(self._history) and self._history[-1]["duration_s"] >= STEP_S
+        if is_long and (interrupted := self._interruption(at_once=True)) is not None:
+            self._save_if_due(attempt, epoch, must=True)
+            return "paused", *interrupted
         while epoch < attempt.epochs:
             self._run_epoch(attempt, epoch + 1)
             epoch += 1
             last = epoch >= attempt.epochs
-            interrupted = None if last else self._interruption(attempt)
+            interrupted = None if last else self._interruption()
             self._save_if_due(attempt, epoch, must=last or interrupted is not None)
             if interrupted is not None:
                 return "paused", *interrupted
@@ -219,7 +228,7 @@ class Worker:
             )
 
     def _save_if_due(self, attempt: Attempt, epoch: int, *, must: bool) -> None:
-        if not hasattr(self._run, "save"):
+        if not hasattr(self._run, "save") or epoch == self._saved_epoch:
             return
         now = time.monotonic()
         best = self._best_epoch(attempt)
@@ -242,7 +251,7 @@ class Worker:
             self._unsaved = f"epoch {epoch} was not saved: {error}"
             _log.warning("trial %d: %s", attempt.trial, self._unsaved)
         else:
-            self._unsaved = ""
+            self._unsaved, self._saved_epoch = "", epoch
         self._saved_at = time.monotonic()
         self._save_s = self._saved_at - now
 
@@ -250,17 +259,17 @@ class Worker:
         sign = 1 if attempt.minimize else -1
         return min(self._history, key=lambda row: sign * row["metrics"][attempt.objective])["epoch"]
 
-    def _interruption(self, attempt: Attempt) -> tuple[str, str] | None:
-        """Returns why the attempt is to end here although it could go on, or None."""
-        if attempt.time_left_s is not None and time.monotonic() - self._began >= attempt.time_left_s:
-            return "budget", "the sweep's time is over"
+    def _interruption(self, *, at_once: bool = False) -> tuple[str, str] | None:
+        """Returns why the attempt is to end here although it could go on, or None.
+
+        Args:
+            at_once: look now, however short ago that was done.
+        """
         now = time.monotonic()
-        if now - self._asked_at < ASK_S:
-            return None
-        self._asked_at = now
-        with contextlib.suppress(StorageError):  # the driver sees to a storage that does not answer
-            if self._storage.exists(STOP_FILE):
-                return "user", "the sweep was stopped"
+        if now - self._asked_at >= ASK_S or at_once:
+            self._asked_at = now
+            with contextlib.suppress(StorageError):  # the driver sees to a storage that does not answer
+                return asked_to_return(self._storage)
         return None
 
     def _progress(
@@ -327,6 +336,31 @@ def _classified(error: BaseException, starting: bool) -> tuple[str, str]:
     if isinstance(own, str):
         return own, reason
     return ("build" if starting else "error"), reason
+
+
+def ask_to_return(storage: Storage, kind: str, reason: str) -> None:
+    """Asks the workers of the sweep in a folder to save and return, for a reason of the ledger's words.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    storage.write(STOP_FILE, json.dumps({"time": time.time(), "kind": kind, "reason": reason}).encode())
+
+
+def asked_to_return(storage: Storage) -> tuple[str, str] | None:
+    """Returns why workers are asked to save and return, in the ledger's word and a sentence, or None.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    try:
+        document = json.loads(storage.read(STOP_FILE))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        document = None
+    document = document if isinstance(document, dict) else {}
+    return document.get("kind", "user"), document.get("reason", "the sweep was stopped")
 
 
 def let_go_of_models() -> None:

@@ -1,5 +1,6 @@
 """What a sweep uses up: what workers hold, from when they begin until they are done, and the time of its trials."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from search import sweep
 from search.attempts import Progress
 from search.snapshot import Limits, take
-from search.spec import ResourceSettings, SchedulerSettings
+from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings
 from tests.search import rig
 
 QUARTERS = ResourceSettings(gpus=0.25)
@@ -103,3 +104,48 @@ def test_a_worker_that_is_lost_before_it_began_costs_nothing(course):
     assert one.conductor.state.gpu_s == 0.0
     tables = [table for table, row in one.rows.events if row.get("trial") == attempt.trial]
     assert tables == ["proposals", "attempts", "attempt_ends"]
+
+
+def test_once_a_budget_is_used_up_workers_are_asked_to_return_and_the_first_to_be_asked_is_enough(course):
+    one = course(concurrency=2, resources=ResourceSettings(gpus=1.0), gpu_hours=1.0)
+    asked, answers = [], [False, True, True]
+    one.conductor.call_back = lambda reason: asked.append(reason) or answers.pop(0)
+    first, second = hand_out(one.conductor)
+    one.conductor.began(first.trial, first.attempt)
+    one.clock.now += 3000
+    one.conductor.report(first.trial, first.attempt, told(1))
+    assert asked == []
+    one.clock.now += 900
+    one.conductor.report(first.trial, first.attempt, told(2))
+    assert asked == ["the budget is used up: GPU hours 1.083 of 1"]  # it could not be asked: the storage was away
+    one.clock.now += 2
+    one.conductor.tick()
+    one.conductor.report(first.trial, first.attempt, told(3))
+    assert len(asked) == 2
+    one.conductor.report(second.trial, second.attempt, Progress(outcome="paused", reason_kind="budget"))
+    one.conductor.report(first.trial, first.attempt, Progress(outcome="paused", reason_kind="budget"))
+    assert one.conductor.is_finished()
+
+
+def test_what_a_budget_cut_off_was_saved_and_goes_on_once_there_is_more(tmp_path):
+    log = tmp_path / "epochs trained"
+    log.mkdir()
+    given = rig.spec(
+        tmp_path / "runs",
+        trials=3,
+        epochs=40,
+        options={"log": str(log), "epoch_s": 0.02},
+        scheduler=SchedulerSettings(kind="none"),
+        checkpoints=CheckpointSettings(every_s=1e9),
+        resources=ResourceSettings(gpus=1.0),
+        gpu_hours=0.3 / 3600,
+    )
+    state = rig.run(given).state
+    assert {trial.state for trial in state.trials.values()} == {"unfinished"}
+    assert {trial.reason_kind for trial in state.trials.values()} == {"budget"}
+    assert all(trial.epoch < 40 for trial in state.trials.values())
+    more = dataclasses.replace(given, gpu_hours=1.0)
+    state = rig.run(more, extend=True).state
+    assert [(trial.state, trial.epoch) for trial in state.trials.values()] == [("completed", 40)] * 3
+    trained = [path.name.rpartition("-")[0] for path in log.iterdir()]
+    assert len(trained) == len(set(trained)) == 3 * 40

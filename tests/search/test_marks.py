@@ -9,7 +9,7 @@ from search.marks import Marks, label
 def attempt(trial, number=1):
     return Attempt(
         trial=trial, attempt=number, cause="first", values={}, seed=1, epochs=2, milestones=(), known_epoch=0,
-        objective="loss", minimize=True, time_limit_s=None, time_left_s=None, checkpoint_s=1.0, cpus=1.0, gpus=0.0,
+        objective="loss", minimize=True, time_limit_s=None, checkpoint_s=1.0, cpus=1.0, gpus=0.0,
         handed_out=0.0,
     )  # fmt: skip
 

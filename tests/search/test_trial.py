@@ -5,14 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.checkpoints import SPEC_FILE
-from search.trial import STOP_FILE, Worker
+from search.trial import STOP_FILE, Worker, ask_to_return, asked_to_return
 
 FAKES = Path(__file__).parent / "fake_task.py"
 
@@ -30,7 +29,6 @@ def attempt(**changes):
         "objective": "loss",
         "minimize": True,
         "time_limit_s": None,
-        "time_left_s": None,
         "checkpoint_s": 0.0,
         "cpus": 1.0,
         "gpus": 0.0,
@@ -181,26 +179,41 @@ def test_a_metric_that_was_not_declared_is_refused_by_name(worker, tmp_path):
     assert "'lost', which its `metrics` does not declare" in told[-1].reason
 
 
-def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, tmp_path):
-    one = worker(epoch_s=0.05)
-    one.begin(attempt(milestones=(), checkpoint_s=1e9))
-    Storage(tmp_path / "sweep").write(STOP_FILE, b"{}")
+def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, monkeypatch, tmp_path):
+    monkeypatch.setattr("search.trial.ASK_S", 0.0)
+    one, sweep = worker(), Storage(tmp_path / "sweep")
+    one.begin(attempt(milestones=(1,), checkpoint_s=1e9))
+    assert one.step().outcome is None
+    sweep.write(STOP_FILE, b"{}")
     told = one.step()
     assert (told.outcome, told.reason_kind) == ("paused", "user")
-    assert [row["epoch"] for row in told.epochs] == [1]
-    Storage(tmp_path / "sweep").remove(STOP_FILE)
+    assert [row["epoch"] for row in told.epochs] == [2]
+    sweep.remove(STOP_FILE)
+    assert run(one, attempt=2, cause="resumed", known_epoch=2)[0].facts["from_epoch"] == 2
+
+
+def test_before_a_long_epoch_a_worker_asks_whether_it_is_to_return_and_then_saves(worker, monkeypatch, tmp_path):
+    monkeypatch.setattr("search.trial.STEP_S", 0.0)
+    one, sweep = worker(), Storage(tmp_path / "sweep")
+    one.begin(attempt(milestones=(), checkpoint_s=1e9))
+    assert [row["epoch"] for row in one.step().epochs] == [1]
+    ask_to_return(sweep, "budget", "the money is gone")
+    told = one.step()
+    assert (told.epochs, told.outcome, told.reason_kind, told.reason) == ((), "paused", "budget", "the money is gone")
+    sweep.remove(STOP_FILE)
     assert run(one, attempt=2, cause="resumed", known_epoch=1)[0].facts["from_epoch"] == 1
 
 
-def test_a_worker_returns_when_the_sweeps_time_is_over(worker, monkeypatch, tmp_path):
-    # A clock that only epochs move, each by 0.05 s: the third is the first to end at 0.12 s or later.
-    epochs = tmp_path / "epochs"
-    epochs.mkdir()
-    clock = SimpleNamespace(monotonic=lambda: 0.05 * len(list(epochs.iterdir())), time=time.time)
-    monkeypatch.setattr("search.trial.time", clock)
-    told = run(worker(log=str(epochs)), time_left_s=0.12, milestones=(), checkpoint_s=1e9)
-    assert (told[-1].outcome, told[-1].reason_kind) == ("paused", "budget")
-    assert told[-1].epochs[-1]["epoch"] == 3
+def test_a_worker_begins_nothing_once_the_sweep_is_to_end(worker, tmp_path):
+    ask_to_return(Storage(tmp_path / "sweep"), "budget", "the time is over")
+    one = worker("Broken", how="start")  # which it would tell of
+    assert [(told.outcome, told.reason_kind) for told in run(one)] == [("paused", "budget")]
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"{}"])
+def test_whatever_the_file_holds_that_asks_for_an_end_it_is_the_users(tmp_path, text):
+    Storage(tmp_path).write(STOP_FILE, text)
+    assert asked_to_return(Storage(tmp_path)) == ("user", "the sweep was stopped")
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(worker):
