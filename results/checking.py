@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from results.errors import LedgerError, SchemaError
 from results.ledger import Ledger
-from results.parts import NAME, Listing, Part, last_of_key, once
+from results.parts import NAME, Listing, Part, once, seen
 from results.rows import to_python
 from results.schema import COMMON, TABLES, SweepSchema
 
@@ -69,7 +69,7 @@ class View:
     def latest(self, table: str) -> pa.Table:
         """Returns the rows of a table as readers see them."""
         rows = self.raw[table]
-        return rows.filter(pa.array(last_of_key(rows, table)))
+        return rows.filter(pa.array(seen(rows, table)))
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Returns every row of a table, sorted by sequence number; not for epochs, of which there are too many."""
@@ -79,7 +79,7 @@ class View:
 
     def latest_rows(self, table: str) -> list[dict[str, Any]]:
         """Returns the rows of a table as readers see them; not for epochs."""
-        last = last_of_key(self.raw[table], table)
+        last = seen(self.raw[table], table)
         return [row for row, counts in zip(self.rows(table), last.tolist(), strict=True) if counts]
 
     @cached_property

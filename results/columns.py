@@ -29,6 +29,8 @@ unit and meaning. [results.md](results.md) shows how to read them.
 
 In the files a *key* may stand more than once: an epoch is trained again after a worker was lost, an unfinished trial
 ends after all. Of several rows with equal keys, the one with the greatest `seq` counts; `results` shows only that one.
+A trial may also go on from a checkpoint before its last epoch: an epoch of an earlier attempt counts only if no later
+attempt began at or before it, and `results` shows no other one.
 
 ## Every table
 """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from results.parts import SUPERSEDED, Part, Parts, compacted_name, encode, last_of_key, once
+from results.parts import SUPERSEDED, Part, Parts, compacted_name, encode, once, seen
 from results.schema import TABLES, SweepSchema
 
 LARGE = 1_000_000
@@ -27,7 +27,7 @@ def compact_all(parts: Parts, schema: SweepSchema) -> None:
         rows = once(pa.concat_tables(tables))
         # What cannot be read stays where it is.
         old = [part for part, rows in zip(old, read, strict=True) if rows is not None]
-        latest = last_of_key(rows, table)
+        latest = seen(rows, table)
         flush = max(part.flush for part in old)
         # The rows that readers leave out go first: the other way round, a crash in between would lose them.
         chosen = {f"{SUPERSEDED}/{table}": rows.filter(pa.array(~latest)), table: rows.filter(pa.array(latest))}

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from results import compaction, upgrade
 from results.errors import LedgerError, QueryError, did_you_mean
-from results.parts import SUPERSEDED, Listing, Part, Parts, last_of_key, read_schema
+from results.parts import SUPERSEDED, Listing, Part, Parts, deciding, read_schema, seen
 from results.rows import to_python
 from results.schema import TABLES, SweepSchema, find
 from results.storage import Storage
@@ -69,6 +69,8 @@ class Ledger:
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns a table as readers see it: of the rows with equal keys the last one, sorted by `seq`.
 
+        Epochs that a trial gave up, for a later attempt went on from one before them, are not among them.
+
         Args:
             name: a name of `TABLES`.
             columns: only these, which is faster; None: all.
@@ -77,9 +79,9 @@ class Ledger:
             SchemaError: there is no such table.
             QueryError: there is no such column.
         """
-        needed = (*find(name).key, "seq")
-        rows = self._rows([name], {name: columns}, needed, superseded=False)[name]
-        rows = rows.filter(pa.array(last_of_key(rows, name)))
+        find(name)
+        rows = self._rows([name], {name: columns}, deciding(name), superseded=False)[name]
+        rows = rows.filter(pa.array(seen(rows, name)))
         return rows if columns is None else rows.select(list(columns))
 
     def raw(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results import upgrade
+from results.course import on_course
 from results.errors import LedgerError, SchemaError
 from results.schema import SCHEMA_VERSION, TABLES, SweepSchema
 from results.storage import Storage
@@ -266,16 +267,28 @@ def once(rows: pa.Table) -> pa.Table:
     return rows.take(pa.array(places))
 
 
-def last_of_key(rows: pa.Table, table: str) -> np.ndarray:
-    """Returns for rows sorted by sequence number which of them are the last of their key, as booleans."""
-    names = [name for name in TABLES[table].key if name != "sweep"]  # a ledger holds one sweep
-    keys = [rows.column(name).to_numpy() for name in names]
+def deciding(table: str) -> tuple[str, ...]:
+    """Returns the columns of a table that `seen` looks at."""
+    return (*TABLES[table].key, "seq", *(("attempt",) if table == "epochs" else ()))
+
+
+def seen(rows: pa.Table, table: str) -> np.ndarray:
+    """Returns for rows sorted by sequence number which of them readers see, as booleans.
+
+    Of the rows with equal keys it is the last one. Epochs that a trial gave up, for it went on from one before them,
+    are seen no more (`results.course`).
+    """
+    column = {name: rows.column(name).to_numpy() for name in deciding(table) if name != "sweep"}
+    places = np.arange(len(rows))
+    if table == "epochs":
+        places = np.flatnonzero(on_course(column["trial"], column["attempt"], column["epoch"]))
+    keys = [column[name][places] for name in TABLES[table].key if name != "sweep"]  # a ledger holds one sweep
     order = np.lexsort(keys)  # stable: rows of equal keys stay in the order of their sequence numbers
-    ends = np.ones(len(rows), bool)
-    if len(rows):
+    ends = np.ones(len(places), bool)
+    if len(places):
         ends[:-1] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
     last = np.zeros(len(rows), bool)
-    last[order[ends]] = True
+    last[places[order[ends]]] = True
     return last
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from results.course import on_course
 from results.schema import CONFIG, TABLES
 
 if TYPE_CHECKING:
@@ -196,11 +197,11 @@ def trials_sum_up(view: "View", finder: "Finder") -> None:
                 what = f"{name} is {row[name]!r}, but {proposals[row['trial']][name]!r} was proposed"
                 finder.row("not as proposed", "trials", row, what)
         # An extension may have gone on since: what counts is what had been reported when the row was written.
-        before = {int(epochs.epoch[p]): p for p in epochs.of(row["trial"]).tolist() if epochs.seq[p] < row["seq"]}
+        places = epochs.of(row["trial"])
+        places = epochs.on_course(places[epochs.seq[places] < row["seq"]])
+        before = {int(epochs.epoch[p]): p for p in places.tolist()}
         if row["epochs"] is not None and row["epochs"] != len(before):
-            finder.row(
-                "epochs miscounted", "trials", row, f"epochs is {row['epochs']}, but {len(before)} were reported"
-            )
+            finder.row("epochs miscounted", "trials", row, f"epochs is {row['epochs']}, but {len(before)} count")
         if not objective:
             continue
         curve = {e: float(metrics[objective][p]) for e, p in before.items() if math.isfinite(metrics[objective][p])}
@@ -351,6 +352,10 @@ def _same(one: Any, other: Any) -> bool:
     missing = [value is None or value != value for value in (one, other)]
     return all(missing) if any(missing) else one == other
 
+
+    def on_course(self, places: np.ndarray) -> np.ndarray:
+        """Returns those of a trial's places whose epochs count."""
+        return places[on_course(self.trial[places], self.attempt[places], self.epoch[places])]
 
 def _opened(opening: Row, final: Row) -> bool:
     """Whether an opening is that of a final's model: the model itself, or the folder that it lies in."""

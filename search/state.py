@@ -8,9 +8,12 @@ import dataclasses
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from results.course import on_course
 from search.trial_state import ENDED, STATES, AttemptState, DecisionRow, EpochRow, State, TrialState
 
 if TYPE_CHECKING:
@@ -301,19 +304,19 @@ class SweepState:
     def _epoch(self, row: Mapping[str, Any], time: float | None) -> None:
         trial = self._trial(row["trial"])
         number, attempt = row["epoch"], row["attempt"]
-        epochs = trial.epochs
-        last = next(reversed(epochs), 0)
-        if last and epochs[last].attempt > attempt:
-            return  # a latecomer of an attempt that was given up
+        last = next(reversed(trial.epochs), 0)
         metrics = {name: _number(row.get(name)) for name in self._metrics}
         result = EpochRow(number, attempt, metrics, _number(row.get("duration_s")), _seconds(row.get("ended")), time)
-        epochs[number] = result
-        if number > last:
+        if number > last and (not last or attempt >= trial.epochs[last].attempt):
+            trial.epochs[number] = result
             self._compare(trial, number, self._loss(result))
         else:
-            # What earlier attempts trained after this epoch is another course than the one that the trial is on now.
-            kept = ((n, row) for n, row in sorted(epochs.items()) if n <= number or row.attempt >= attempt)
-            trial.epochs = dict(kept)
+            rows = [*trial.epochs.values(), result]
+            counts = _on_course(rows)
+            if not counts[-1]:
+                return  # a latecomer of an attempt that was given up
+            kept = [row for row, on in zip(rows, counts, strict=True) if on]
+            trial.epochs = {row.epoch: row for row in sorted(kept, key=lambda row: row.epoch)}
             self._find_best(trial)
         self.num_results += 1
         if time is not None:
@@ -411,6 +414,12 @@ def held(trial: TrialState, attempt: AttemptState) -> float:
 def _seconds(value: Any) -> float | None:
     """Returns a time as seconds since 1970."""
     if value is None or isinstance(value, float):
+def _on_course(rows: Sequence[EpochRow]) -> list[bool]:
+    """Returns which of a trial's epochs count."""
+    attempt, epoch = (np.array([getattr(row, name) for row in rows]) for name in ("attempt", "epoch"))
+    return on_course(np.zeros(len(rows)), attempt, epoch).tolist()
+
+
         return value
     return value.timestamp() if hasattr(value, "timestamp") else float(value)
 

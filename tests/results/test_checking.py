@@ -61,11 +61,14 @@ def rows() -> Rows:
         model = f"finals/{final}/model.keras"
         add("openings", opening=final, split="test", model=model, data_fingerprint="f")
         add(
-            "finals", final=final, trial=0, state="completed", chosen=final == 1, model=model, data_fingerprint="f",
+            "finals", final=final, trial=final, state="completed", chosen=final == 1, model=model, data_fingerprint="f",
             test_nll=1.0, source="", kind="single",
         )  # fmt: skip
     for final, split in ((0, "valid"), (1, "valid"), (1, "test")):
         add("piece_scores", final=final, split=split, piece="a", value=1.0, weight=4.0)
+    for rank, final in ((1, 1), (2, 0)):
+        chosen = {"chosen": rank == 1, "final": final if rank == 1 else None}
+        add("choices", choice=0, rank=rank, trial=final, source="", finals=f"{final}", mean=1.0, **chosen)
     add("samples", sample=0, final=1, name="a", kind="free")
     return made
 
@@ -104,7 +107,8 @@ def test_a_sound_ledger_has_no_problem(tmp_path):
 
 def test_a_trial_of_another_sweep_is_no_problem(tmp_path):
     made = rows()
-    set_in("finals", {"final": 0}, trial=9, source="other")(made)
+    for table, key in (("finals", {"final": 0}), ("choices", {"rank": 2})):
+        set_in(table, key, trial=9, source="other")(made)
     assert check(written(tmp_path, made)) == []
 
 
@@ -158,7 +162,7 @@ BROKEN = [
     (set_in("decisions", {"trial": 1}, verdict="continue"), "trials", "trial 1", "but no decision says stop"),
     (set_in("decisions", {"trial": 0}, verdict="stop"), "decisions", "trial 0", "says stop, but the trial was"),
     (set_in("trials", {"trial": 0}, **{"config.lr": 0.7}), "trials", "trial 0", "config.lr is 0.7, but 0.0"),
-    (set_in("trials", {"trial": 0}, epochs=4), "trials", "trial 0", "epochs is 4, but 3 were reported"),
+    (set_in("trials", {"trial": 0}, epochs=4), "trials", "trial 0", "epochs is 4, but 3 count"),
     (set_in("trials", {"trial": 0}, best_epoch=3, val_nll=2.0), "trials", "trial 0", "best_epoch is 3 with val_nll"),
     (set_in("trials", {"trial": 0}, best_epoch=None), "trials", "trial 0", "best_epoch is None"),
     (set_in("trials", {"trial": 0}, speed=5.0), "trials", "trial 0", "speed is 5.0, but epoch 2 reported 100.0"),
@@ -177,6 +181,13 @@ BROKEN = [
     (set_in("piece_scores", {"final": 0}, final=5), "piece_scores", "final 5", "final 5 does not exist"),
     (set_in("openings", {"opening": 1}, split="other"), "piece_scores", "final 1", "no row in openings before it"),
     (set_in("samples", {}, final=5), "samples", "sample 0", "final 5 does not exist"),
+    (set_in("choices", {"rank": 2}, chosen=True), "choices", "choice 0", "2 configurations are chosen, not one"),
+    (set_in("choices", {"rank": 1}, chosen=False), "choices", "choice 0", "0 configurations are chosen, not one"),
+    (set_in("choices", {"rank": 2}, finals="0, 7"), "choices", "choice 0", "final 7 does not exist"),
+    (set_in("choices", {"rank": 2}, finals="1"), "choices", "choice 0", "final 1 is of trial 1, not of 0"),
+    (set_in("choices", {"rank": 1}, final=7), "choices", "choice 0", "final 7 does not exist"),
+    (set_in("choices", {"rank": 1}, final=None), "choices", "choice 0", "is chosen without a model"),
+    (set_in("choices", {"rank": 2}, rank=3), "choices", "choice 0", "ranks are [1, 3], not 1, 2, …"),
 ]  # fmt: skip
 
 

@@ -3,8 +3,12 @@ import math
 import sys
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from results import parts
 from results.schema import SweepSchema
 from search.state import STATES, SweepState
 from tests.search.event_book import SCHEMA, START, Book
@@ -164,8 +168,11 @@ def test_rows_of_the_other_tables_are_kept_by_their_keys():
     book.add("finals", final=1, trial=0, chosen=True)
     book.add("samples", sample=0, path="a.mid")
     book.add("openings", opening=0, who="me")
+    book.add("choices", choice=0, rank=1, trial=0)
+    book.add("choices", choice=0, rank=2, trial=1)
     state = book.state
     assert [(row["final"], row["chosen"]) for row in state.finals] == [(0, False), (1, True)]
+    assert [row["trial"] for row in state.choices] == [0, 1]
     assert (len(state.samples), len(state.openings), state.session, len(state.sessions)) == (1, 1, 1, 1)
 
 
@@ -236,3 +243,23 @@ def test_the_ranking_may_be_cut_short():
         book.epoch(trial, 1, 1, loss)
     assert [trial.trial for trial in book.state.ranked()] == [1, 3, 2, 0]
     assert [trial.trial for trial in book.state.ranked(2)] == [1, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4), st.integers(1, 6)), max_size=30))
+def test_the_epochs_are_those_that_readers_of_the_ledger_see(rows):
+    book = Book()
+    for trial, attempt, epoch in rows:
+        book.epoch(trial, attempt, epoch, 1.0)
+    table = pa.table(
+        {
+            "seq": pa.array(range(len(rows)), pa.int64()),
+            **{
+                name: pa.array([row[i] for row in rows], pa.int32())
+                for i, name in enumerate(("trial", "attempt", "epoch"))
+            },
+        }
+    )
+    seen = table.filter(pa.array(parts.seen(table, "epochs"))).to_pylist()
+    for trial, state in book.state.trials.items():
+        expected = sorted((row["epoch"], row["attempt"]) for row in seen if row["trial"] == trial)
+        assert [(row.epoch, row.attempt) for row in state.epochs.values()] == expected
