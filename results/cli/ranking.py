@@ -186,9 +186,9 @@ def curves(
     results = source.open()
     goals = {name: goal for s in results.sweeps for name, goal in s.schema.objectives}
     known = measures(results, "trials")
-    metric, goal = objective(
-        results, metric, goals.get(metric or "") or (known[metric].goal if metric in known else None) or "min"
-    )
+    own = goals.get(metric or "") or (known[metric].goal if metric in known else None)
+    # A metric of which nobody said what is better is drawn all the same.
+    metric, goal = objective(results, metric, own if metric is None else own or "min")
     chosen = [trial(results, name).id for name in ids] or None
     found = library.curves(results, metric, chosen)
     if chosen is None:

@@ -129,6 +129,19 @@ def test_curves_are_drawn(run, tmp_path):
     assert b"val_nll (nats per note)" in (tmp_path / "a.svg").read_bytes() or (tmp_path / "a.svg").stat().st_size > 1000
 
 
+def test_curves_of_a_maximised_objective_show_the_greatest_first(run, tmp_path):
+    sweep = ledgers.Sweep(tmp_path, "fast", objectives=(("notes_per_s", "max"),))
+    for number in range(3):
+        sweep.trial(number)
+    sweep.flush()
+    for words in ((), ("--metric", "notes_per_s")):
+        shown = json.loads(run("curves", sweep.storage.uri, *words, "--json").stdout)["curves"]
+        assert [curve["id"] for curve in shown] == ["fast/2", "fast/1", "fast/0"]
+    lowest = json.loads(run("curves", sweep.storage.uri, "--metric", "train_loss", "--json").stdout)["curves"]
+    best = [min(curve["values"]) for curve in lowest]
+    assert best == sorted(best)  # of a metric without a goal, the lowest comes first
+
+
 def test_export_writes_one_table_or_all(run, tmp_path):
     done = run("export", "laptop", "--table", "epochs", "--where", "trial=12", "--columns", "epoch,attempt")
     assert done.stdout.split() == ['"epoch","attempt"', "1,2", "2,2", "3,2", "4,2"]
