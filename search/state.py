@@ -24,6 +24,9 @@ __all__ = ["ENDED", "STATES", "AttemptState", "DecisionRow", "EpochRow", "State"
 CONFIG = "config."
 """What the names of the columns that hold a configuration begin with."""
 
+OF_TRIALS = frozenset({"proposals", "attempts", "attempt_ends", "epochs", "decisions", "trials"})
+"""Tables with events of trials; those of the final job are not among them, whose time has its own limit."""
+
 _RECENT = 4096
 _KEYS = {"sessions": "session", "finals": "final", "samples": "sample", "openings": "opening"}
 
@@ -43,7 +46,7 @@ class SweepState:
         num_results: epochs written down, those that were trained again counted again.
         gpu_s: seconds times GPUs that ended attempts held.
         cpu_s: seconds times cores that ended attempts held.
-        spans: session -> when its first and its last row were written.
+        spans: session -> when its first row was written, and the last that tells of a trial.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
         recently_ended: which they were, in the same order.
@@ -102,7 +105,8 @@ class SweepState:
             if self.started is None:
                 self.started = time
             session = row.get("session") or self.session
-            self.spans[session] = (self.spans.get(session, (time,))[0], time)
+            first, last = self.spans.get(session, (time, time))
+            self.spans[session] = (first, time if table in OF_TRIALS else last)
         handler = self._handlers.get(table)
         if handler is not None:
             handler(row, time)
@@ -224,10 +228,10 @@ class SweepState:
         return next(iter(self.ranked(1)), None)
 
     def elapsed_s(self, now: float | None = None) -> float:
-        """Returns how long the sweep has run, in seconds, without the time between its sessions.
+        """Returns how long the sweep's trials have run, in seconds, without the time between sessions.
 
         Args:
-            now: the time of a sweep that runs; None for one that does not, which ran until its last row.
+            now: the time of a sweep that runs; None for one that does not, which ran until its last row of a trial.
         """
         total = sum(last - first for first, last in self.spans.values())
         if now is not None and self.spans:

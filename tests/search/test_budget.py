@@ -149,3 +149,15 @@ def test_what_a_budget_cut_off_was_saved_and_goes_on_once_there_is_more(tmp_path
     assert [(trial.state, trial.epoch) for trial in state.trials.values()] == [("completed", 40)] * 3
     trained = [path.name.rpartition("-")[0] for path in log.iterdir()]
     assert len(trained) == len(set(trained)) == 3 * 40
+
+
+def test_a_long_final_job_does_not_keep_a_sweep_from_being_extended(course):
+    one = course(trials=1, concurrency=1, wall_time_s=600.0)
+    attempt, *_ = hand_out(one.conductor)
+    one.clock.now += 60
+    one.conductor.report(attempt.trial, attempt.attempt, told(9, "completed"))
+    one.clock.now += 900
+    one.conductor.note("finals", {"final": 0, "trial": 0})
+    again = course(events=one.rows.events, trials=2, wall_time_s=600.0)
+    assert again.conductor.budget.wall_time_s() == 60
+    assert again.conductor.next_attempt() is not None

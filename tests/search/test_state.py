@@ -237,6 +237,21 @@ def test_time_between_sessions_does_not_count():
     assert book.state.elapsed_s(later.timestamp() + 10) == 1 + 10
 
 
+def test_the_time_of_the_final_job_is_not_the_sweeps():
+    book = Book()
+    book.add("sessions", command="run")  # second 0
+    book.proposal(0)  # second 1
+    book.add("finals", final=0, time=START + timedelta(minutes=15))
+    book.add("sessions", command="final", session=2, time=START + timedelta(hours=5))
+    book.add("finals", final=1, session=2, time=START + timedelta(hours=6))
+    assert book.state.elapsed_s() == 1
+    later = START + timedelta(hours=7)
+    book.add("sessions", command="extend", session=3, time=later)
+    book.add("proposals", trial=1, session=3, time=later + timedelta(seconds=4))
+    assert book.state.elapsed_s() == 1 + 4
+    assert book.state.elapsed_s(later.timestamp() + 10) == 1 + 10
+
+
 def test_the_ranking_may_be_cut_short():
     book = Book()
     for trial, loss in enumerate((3.0, 1.0, 2.0, 1.0)):
