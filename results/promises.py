@@ -26,8 +26,8 @@ OUTCOMES = ("completed", "stopped", "paused", "failed", "lost")
 VERDICTS = ("continue", "stop", "pause", "promote")
 REASONS = {
     "failed": (
-        *("error", "non_finite", "no_metric", "time_limit", "out_of_memory", "memory_limit", "worker_died"),
-        *("node_lost", "driver_lost", "build", "exit"),
+        *("error", "non_finite", "no_metric", "time_limit", "out_of_memory", "host_memory", "memory_limit"),
+        *("worker_died", "node_lost", "driver_lost", "build", "exit"),
     ),
     "stopped": ("scheduler", "budget", "user"),
 }

@@ -122,8 +122,8 @@ _ORIGIN = Column("origin", TEXT, "", "who proposed it: searcher, point, or point
 _SEED = Column("seed", LONG, "", "seed of the training")
 _REASON_KIND = Column(
     "reason_kind", TEXT, "",
-    "failed: error, non_finite, no_metric, time_limit, out_of_memory, memory_limit, worker_died, node_lost, "
-    "driver_lost, build or exit; stopped: scheduler, budget or user; otherwise empty",
+    "failed: error, non_finite, no_metric, time_limit, out_of_memory (of a GPU), host_memory, memory_limit, "
+    "worker_died, node_lost, driver_lost, build or exit; stopped: scheduler, budget or user; otherwise empty",
 )  # fmt: skip
 _REASON = Column("reason", TEXT, "", "why it ended so, in a sentence")
 _DETAIL = Column("detail", TEXT, "", "the traceback, if there was one")
@@ -156,7 +156,7 @@ def _tables() -> tuple[Table, ...]:
             (_TRIAL, _ORIGIN, _SEED, _BRACKET), ("config",),
         ),
         Table(
-            "attempts", "a trial was handed to a worker", ("sweep", "trial", "attempt"), (
+            "attempts", "a worker began with a trial, or it was taken back before", ("sweep", "trial", "attempt"), (
                 _TRIAL, _ATTEMPT,
                 Column("cause", TEXT, "", "first, resumed, lost, out_of_memory, promoted, extended or failed"),
                 Column("cpus", FLOAT, "cores", "what it was given"),
@@ -213,7 +213,7 @@ def _tables() -> tuple[Table, ...]:
                 Column("wall_s", FLOAT, "s", "time on workers, over all attempts"),
                 Column("gpu_s", FLOAT, "s", "time on workers times the GPUs held"),
                 Column("checkpoint", TEXT, "", "where the best epoch's weights lie; empty if they were removed"),
-                Column("started", TIME, "", "when its first attempt was handed out"),
+                Column("started", TIME, "", "when its first attempt began"),
                 Column("ended", TIME, "", "when it ended"),
             ), ("metrics", "config"),
         ),

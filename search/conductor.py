@@ -309,7 +309,7 @@ class Conductor:
         return attempt
 
     def _gpus(self, trial: TrialState) -> float:
-        """Returns the trial's share of GPUs: more than the sweep's if it ran out of memory."""
+        """Returns the trial's share of GPUs: more than the sweep's, up to a whole one, if it ran out of its memory."""
         tight = [a.gpus for a in trial.attempts.values() if a.reason_kind == "out_of_memory" and a.gpus]
         return max([self.spec.resources.gpus, *map(_larger, tight)])
 
@@ -579,5 +579,5 @@ def trial_seed(seed: int, trial: int) -> int:
 
 
 def _larger(gpus: float) -> float:
-    """Returns the next share of GPUs after one that was too small: twice it, up to whole ones."""
-    return min(1.0, 2 * gpus) if gpus < 1 else gpus + 1
+    """Returns the next share of GPUs after one that was too small: a trial that has whole ones gets no more of them."""
+    return min(1.0, 2 * gpus) if gpus < 1 else gpus

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -53,7 +54,7 @@ SCRATCH = "search-worker-"
 """What the names of the workers' own folders begin with, before their process's number."""
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What writing a checkpoint may meet that says nothing of the task."""
-_OUT_OF_MEMORY = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory", "oom")
+_OUT_OF_MEMORY = re.compile(r"resource_?exhausted|out ?of ?memory|\boom\b", re.IGNORECASE)
 
 
 class Worker:
@@ -330,7 +331,9 @@ def _classified(error: BaseException, starting: bool) -> tuple[str, str]:
     reason = words.splitlines()[0][:500]
     if isinstance(error, SystemExit):
         return "exit", f"the task called for the end of the process ({reason})"
-    if isinstance(error, MemoryError) or any(word in words.lower()[:2000] for word in _OUT_OF_MEMORY):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return "host_memory", reason
+    if _OUT_OF_MEMORY.search(words[:2000]):
         return "out_of_memory", reason
     own = getattr(error, "reason_kind", None)
     if isinstance(own, str):

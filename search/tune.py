@@ -300,7 +300,7 @@ def _cause(text: str, attempt: Attempt, *, ran_s: float) -> tuple[str, str]:
         return "node_lost", "its machine went away"
     # Whenever a process dies, Ray names the system's OOM killer as one possible cause; these words mean its own.
     if "outofmemoryerror" in lower or "memory_usage_threshold" in lower:
-        return "out_of_memory", "its process was ended because the machine ran out of memory"
+        return "host_memory", "its process was ended because the machine ran out of memory"
     # A worker ends itself at its limit; that it has begun is heard of a moment later.
     if attempt.time_limit_s is not None and ran_s >= 0.95 * attempt.time_limit_s - LATE_S:
         return "time_limit", f"it took longer than {attempt.time_limit_s:g} s and was ended"

@@ -178,8 +178,18 @@ def test_a_trial_that_ran_out_of_memory_gets_a_larger_share(tmp_path):
         resources=ResourceSettings(gpus=0.25, retries=3),
     )
     state = rig.run(given).state
-    assert [attempt.gpus for attempt in state.trials[0].attempts.values()] == [0.25, 0.5, 1.0, 2.0]
+    assert [attempt.gpus for attempt in state.trials[0].attempts.values()] == [0.25, 0.5, 1.0, 1.0]
     assert state.trials[0].reason_kind == "out_of_memory"
+
+
+@pytest.mark.parametrize(("how", "gpus"), [("oom", 1.0), ("oom", 2.0), ("memory", 0.25)])
+def test_no_trial_gets_more_than_a_whole_gpu_nor_more_of_it_for_want_of_other_memory(tmp_path, how, gpus):
+    given = rig.spec(
+        tmp_path, task="Broken", options={"how": how}, trials=1, resources=ResourceSettings(gpus=gpus, retries=2)
+    )
+    (trial,) = rig.run(given).state.trials.values()
+    assert [attempt.gpus for attempt in trial.attempts.values()] == [gpus] * 3
+    assert (trial.state, trial.reason_kind) == ("failed", "out_of_memory" if how == "oom" else "host_memory")
 
 
 def test_when_time_is_over_the_rest_is_unfinished_and_goes_on_later(tmp_path):

@@ -312,7 +312,7 @@ def test_a_trial_that_runs_out_of_memory_is_tried_again_with_a_larger_share_of_g
         (
             "Memory on the node was 9.5GB; set the environment variable `RAY_memory_usage_threshold`",
             1.0,
-            "out_of_memory",
+            "host_memory",
         ),
         ("The actor is dead because its worker process has died", 8.1, "time_limit"),
         ("The actor is dead because its worker process has died", 5.0, "worker_died"),

@@ -1,5 +1,6 @@
 """A worker runs the epochs of an attempt, whatever the task does, and is ready for the next one."""
 
+import errno
 import math
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.checkpoints import SPEC_FILE
-from search.trial import STOP_FILE, Worker, ask_to_return, asked_to_return
+from search.trial import STOP_FILE, Worker, _classified, ask_to_return, asked_to_return
 
 FAKES = Path(__file__).parent / "fake_task.py"
 
@@ -143,7 +144,7 @@ def test_a_checkpoint_of_another_configuration_is_left_alone(worker):
         ("nan", "non_finite", "epoch 2: loss is nan, no finite number"),
         ("inf", "non_finite", "epoch 2: loss is inf, no finite number"),
         ("exit", "exit", "the task called for the end of the process"),
-        ("memory", "out_of_memory", "MemoryError"),
+        ("memory", "host_memory", "MemoryError"),
         ("oom", "out_of_memory", "RESOURCE_EXHAUSTED"),
     ],
 )
@@ -158,6 +159,23 @@ def test_every_fault_of_a_task_ends_the_attempt_with_its_reason_and_leaves_the_w
     if how in ("nan", "inf"):
         assert not math.isfinite(rows[-1]["metrics"]["loss"])
     assert run(one, trial=4, values={"rate": 1e-2, "kind": "wide", "width": 8})[-1].outcome == "completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("OOM when allocating tensor with shape[8, 8]"), "out_of_memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (type("OutOfMemoryError", (Exception,), {})("on the device"), "out_of_memory"),
+        (type("ResourceExhaustedError", (Exception,), {})(), "out_of_memory"),
+        (MemoryError("out of memory"), "host_memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "host_memory"),
+        (FileNotFoundError(2, "No such file", "data/classroom.csv"), "error"),
+        (ValueError("the sequence leaves no room for a target"), "error"),
+    ],
+)
+def test_a_failure_is_for_memory_only_if_its_words_say_so(error, kind):
+    assert _classified(error, False)[0] == kind
 
 
 def test_a_failure_carries_its_traceback(worker):
