@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from results.storage import Storage
-from search.card import text
+from search.card import SUMS, text
 from search.final_work import files_of
 from search.space import Space
 from search.spec import SweepSpec
+from search.task import TEST
 
 FOLDER = "bundle"
 SAMPLES = f"{FOLDER}/samples"
-CARD, CARD_TEXT, SUMS = "card.json", "card.md", "SHA256SUMS"
-TEST, VALID = "test", "valid"
+CARD, CARD_TEXT = "card.json", "card.md"
 
 
 def begin(storage: Storage) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from search.task import TEST
+
 SUMS = "SHA256SUMS"
+"""The list of a bundle's files."""
 
 
 def text(card: Mapping[str, Any]) -> str:
@@ -114,7 +117,7 @@ def _scores(card: Mapping[str, Any]) -> Iterator[str]:
     scores = card["scores"]
     others = {**card.get("floors", {}), **card.get("references", {})}
     if scores:
-        yield f"## Scores on {card.get('split', 'test')}"
+        yield f"## Scores on {card.get('split', TEST)}"
         yield ""
         if others:
             yield "Beside this model: such as need no training, and such as are known by name."

@@ -6,6 +6,7 @@ from typing import Any
 from search.final_candidates import Key, key_of
 from search.origins import Data
 from search.state import SweepState
+from search.task import TEST
 
 _COMMON = ("sweep", "seq", "session", "time")
 
@@ -78,7 +79,7 @@ class FinalBook:
         self, row: Mapping[str, Any], scores: Mapping[str, float], pieces: Mapping[str, tuple[float, float]]
     ) -> None:
         """Writes what a model scored on the test split."""
-        self.note_all([*self.piece_rows(row["final"], "test", pieces), ("finals", {**without_common(row), **scores})])
+        self.note_all([*self.piece_rows(row["final"], TEST, pieces), ("finals", {**without_common(row), **scores})])
 
     def choose(
         self,
@@ -90,7 +91,7 @@ class FinalBook:
         others = (other for other in self.state.finals if other["chosen"] and other["final"] != row["final"])
         self.note_all(
             [
-                *self.piece_rows(row["final"], "test", pieces or {}),
+                *self.piece_rows(row["final"], TEST, pieces or {}),
                 *(("finals", {**without_common(other), "chosen": False}) for other in others),
                 ("finals", {**without_common(row), **scores, "chosen": True}),
             ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from search.crews import Crew
 from search.final_book import FinalBook
 from search.final_models import combine
-from search.final_trainings import ENSEMBLE, VALID
+from search.final_trainings import ENSEMBLE
 from search.final_work import Place, model_folder
+from search.task import VALID
 
 if TYPE_CHECKING:
     from results.statistics import Pieces

@@ -20,12 +20,12 @@ from search.final_choice import Choice, Way, choose
 from search.final_models import measure
 from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
-from search.final_trainings import SINGLE, VALID, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
+from search.final_trainings import SINGLE, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
 from search.origins import Data, other_data
 from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState
-from search.task import check_final, costs
+from search.task import VALID, check_final, costs
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.promises import SAMPLE_KINDS
 from results.storage import Storage
 from search.crews import Message
 from search.errors import TrialFailed
 from search.final_work import Place, download, files_of, list_files, scratch, upload
+from search.task import TEST, VALID, Group, declared
 
 
 def measure(place: Place, *, model: str, split: str) -> Iterator[Message]:
@@ -39,6 +41,51 @@ def _pieces(task: Any, folder: Path, split: str) -> dict[str, tuple[float, float
         ) from error
 
 
+def scores_of(task: Any, folder: Path, split: str) -> dict[str, float]:
+    """Returns what a task scores an exported model on a split.
+
+    Raises:
+        TrialFailed: it returns something else than numbers by the names of its `scores`.
+    """
+    return _numbers(task, "score", task.score(folder, split), "scores")
+
+
+def _numbers(task: Any, told_by: str, told: Any, group: Group) -> dict[str, float]:
+    name, known = type(task).__name__, declared(type(task).__name__, task, group)
+    try:
+        found = {str(each): float(value) for each, value in dict(told).items()}
+    except (TypeError, ValueError) as error:
+        raise TrialFailed(
+            f"task {name}: {told_by} returned no mapping of {group} to numbers: {error}", reason_kind="no_metric"
+        ) from error
+    foreign = [each for each in found if each not in known]
+    if foreign:
+        raise TrialFailed(
+            f"task {name}: {told_by} returned {', '.join(foreign)}, and declares the {group} "
+            f"{', '.join(known) or '(none)'}",
+            reason_kind="no_metric",
+        )
+    return found
+
+
+def rehearse(place: Place, *, model: str) -> Iterator[Message]:
+    """Scores a model on valid and forgets it: what a task does wrong is found before the test split is opened.
+
+    Yields:
+        An empty result.
+
+    Raises:
+        TrialFailed: the task returns something else than it declares.
+    """
+    sweep, task = Storage(place.storage), place.made()
+    with scratch() as folder:
+        download(sweep, model, folder)
+        scores_of(task, folder, VALID)
+        if hasattr(task, "score_pieces"):
+            _pieces(task, folder, VALID)
+    yield {"result": {}}
+
+
 def score(place: Place, *, model: str, split: str, stored: Mapping[str, float]) -> Iterator[Message]:
     """Scores a model on a split.
 
@@ -58,13 +105,13 @@ def score(place: Place, *, model: str, split: str, stored: Mapping[str, float]) 
         with scratch() as folder:
             download(sweep, model, folder)
             known = files_of(sweep, model)
-            scores = {name: float(value) for name, value in task.score(folder, split).items()}
+            scores = scores_of(task, folder, split)
             if hasattr(task, "score_pieces"):
                 pieces = _pieces(task, folder, split)
             added = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - known.keys()
             list_files(sweep, model, known | upload(folder, sweep, model, added))
     yield {"scored": split, "scores": scores, "pieces": pieces}
-    yield {"result": {"scores": scores, "floors": task.floors("test") if hasattr(task, "floors") else {}}}
+    yield {"result": {"scores": scores, "floors": task.floors(TEST) if hasattr(task, "floors") else {}}}
 
 
 def sample(place: Place, *, model: str, out: str, count: int, split: str) -> Iterator[Message]:
@@ -103,7 +150,7 @@ def samples_of(task: Any, folder: Path, out: Path, *, count: int, split: str, be
         below: what the paths begin with.
 
     Raises:
-        TrialFailed: two have the same name, or what is told of one is no mapping.
+        TrialFailed: two have the same name, or what is told of one is not what the task declares.
     """
     names = set[str]()
     for name, path, measures, about in task.samples(folder, out, count=count, split=split):
@@ -111,12 +158,18 @@ def samples_of(task: Any, folder: Path, out: Path, *, count: int, split: str, be
             raise TrialFailed(f"samples: two are called {name!r}; names tell them apart", reason_kind="error")
         names.add(name)
         where = Path(out, path).relative_to(out)
+        kind = str(about.get("kind", ""))
+        if kind not in SAMPLE_KINDS:
+            raise TrialFailed(
+                f"task {type(task).__name__}: samples returned {name!r} of the kind {kind!r}, expected one of "
+                f"{', '.join(filter(None, SAMPLE_KINDS))}"
+            )
         yield {
             "name": name,
-            "kind": str(about.get("kind", "")),
+            "kind": kind,
             "origin": str(about.get("origin", "")),
             "path": f"{below}/{where.as_posix()}",
-            "measures": dict(measures),
+            "measures": _numbers(task, f"the measures of sample {name!r}", {n: v for n, v in dict(measures).items() if v is not None}, "measures"),
         }
 
 

@@ -13,10 +13,11 @@ from search.errors import SweepAborted
 from search.final_book import FinalBook
 from search.final_choice import Choice
 from search.final_ensemble import Ensemble
-from search.final_models import sample, score
-from search.final_trainings import SINGLE, TEST, VALID, WHOLE
+from search.final_models import rehearse, sample, score
+from search.final_trainings import SINGLE, WHOLE
 from search.final_work import FOLDER, Place
 from search.spec import SweepSpec
+from search.task import TEST, VALID
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ class Production:
         known = self._book.score(row["final"], self._book.state.schema.scores)
         split = TEST if hasattr(self._task, "score") and not known else ""
         if split:
+            self._rehearse(row)
             self._open(row)
         work = {"model": row["model"], "split": split, "stored": known}
         for _, message in self._crew.run(score, [((self._place,), work)]):
@@ -114,6 +116,12 @@ class Production:
             elif "result" in message:
                 return dict(message["result"]["scores"]), dict(message["result"]["floors"])
         raise SweepAborted("the work on the chosen model ended without a word; the same command tries again")
+
+    def _rehearse(self, row: Mapping[str, Any]) -> None:
+        """Scores a model on valid, so that a task that cannot score it is found out while the test split is closed."""
+        for _, message in self._crew.run(rehearse, [((self._place,), {"model": row["model"]})]):
+            if "failed" in message:
+                raise self._unheard(row, message)
 
     def _unheard(self, row: Mapping[str, Any], message: Mapping[str, Any]) -> SweepAborted:
         return SweepAborted(

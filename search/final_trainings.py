@@ -19,8 +19,6 @@ from search.spec import SweepSpec
 
 _log = logging.getLogger(__name__)
 
-TEST, VALID = "test", "valid"
-"""The split that is opened for what was chosen, and the one that models are compared on."""
 SINGLE, WHOLE, ENSEMBLE = "single", "whole", "ensemble"
 """Kinds of final models: trained on train; on train and valid; several as one."""
 

@@ -30,6 +30,9 @@ from search.errors import SearchError, TaskError, did_you_mean
 from search.native_output import printed_aside
 from search.spec import Objective, SweepSpec
 
+TEST, VALID = "test", "valid"
+"""The split that is opened for what was chosen, and the one that models are compared on."""
+
 
 @runtime_checkable
 class TaskRun(Protocol):

@@ -18,6 +18,7 @@ from search.checkpoints import Checkpoints, identity
 from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
 from search.final_models import references_of, samples_of
 from search.rerun import OnEpoch, Recorded, blaming
+from search.task import VALID
 
 EXPORTS = "exports"
 LARGEST_DIFFERENCE = 1e-4
@@ -65,7 +66,7 @@ def make(
         with blaming("the model's scores and samples"):
             made = {
                 "scores": _scores(task, folder),
-                "floors": task.floors(bundle.VALID) if hasattr(task, "floors") else {},
+                "floors": task.floors(VALID) if hasattr(task, "floors") else {},
                 "samples": list(_samples(task, folder, samples)),
             }
             references = references_of(task) if made["samples"] else {}
@@ -182,7 +183,7 @@ def _about(trial: Recorded, task: Any, *, metrics: Mapping[str, float], schedule
             "packages": ", ".join(f"{name} {version}" for name, version in environment.versions().items()),
             "backend": trial.spec.backend,
         },
-        **bundle.facts(task, trial.spec, split=bundle.VALID),
+        **bundle.facts(task, trial.spec, split=VALID),
     }
 
 
@@ -226,14 +227,14 @@ def _restored(trial: Recorded, task: Any, best: int, schedule: int, folder: Path
 def _scores(task: Any, folder: Path) -> dict[str, float]:
     if not hasattr(task, "score"):
         return {}
-    return {name: float(value) for name, value in task.score(folder, bundle.VALID).items()}
+    return {name: float(value) for name, value in task.score(folder, VALID).items()}
 
 
 def _samples(task: Any, folder: Path, count: int) -> Iterator[dict[str, Any]]:
     if count and hasattr(task, "samples"):
         out = folder / "samples"
         out.mkdir()
-        yield from samples_of(task, folder, out, count=count, split=bundle.VALID, below="samples")
+        yield from samples_of(task, folder, out, count=count, split=VALID, below="samples")
 
 
 def place(folder: Path, out: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from search import bundle, rerun
 from search.errors import SweepError, TaskError
-from search.task import load_task
+from search.task import TEST, load_task
 
 TOLERANCE = 1e-4
 """A score is the same if it differs by no more than this share of it (of 1 for smaller ones)."""
@@ -119,7 +119,7 @@ def verify(folder: Path, *, task: str | None = None, score: bool = True, toleran
             raise
         return Verified(problems=tuple(problems), files=len(_sums(folder)), scores={}, split="")
     problems = list(_files(folder))
-    split = str(card.get("split", bundle.TEST))
+    split = str(card.get("split", TEST))
     known = {**card.get("metrics", {}), **card["scores"]}
     compared: dict[str, tuple[float | None, float | None]] = {}
     if score and card["scores"] and not problems:
@@ -152,7 +152,7 @@ def scored_on_test(folder: Path) -> bool:
         card = read(folder)
     except SweepError:
         return False
-    return bool(card.get("scores")) and card.get("split", bundle.TEST) == bundle.TEST
+    return bool(card.get("scores")) and card.get("split", TEST) == TEST
 
 
 def _sums(folder: Path) -> dict[str, str]:

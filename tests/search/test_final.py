@@ -59,7 +59,7 @@ def test_a_final_job_trains_anew_chooses_by_the_mean_and_tells_what_came_of_it(s
 def test_the_test_split_is_opened_once_and_for_the_chosen_model_alone(sweep):
     sweep.job().run()
     sweep.job().run()
-    assert sweep.marks("score") == ["score test"]
+    assert sweep.marks("score") == ["score test", "score valid"]
     [opening] = sweep.table("openings")
     assert (opening["split"], opening["model"]) == ("test", "finals/models/00002")
     [scored] = [row["seq"] for row in sweep.table("finals") if row["test_loss"] is not None]
@@ -93,7 +93,7 @@ def test_the_bundle_holds_model_card_samples_and_checksums_that_are_right(sweep)
     assert "`cold` is marked: too long (size 4)" in (folder / "card.md").read_text()
 
 
-@pytest.mark.parametrize("messages", [1, 4, 15, 16, 17, 18])
+@pytest.mark.parametrize("messages", [1, 4, 15, 16, 17, 18, 19])
 def test_a_job_that_died_goes_on_without_doing_anything_twice(tmp_path, messages):
     whole = Sweep(tmp_path, THREE)
     with pytest.raises(Dies):
@@ -143,11 +143,42 @@ def test_a_job_in_which_nothing_could_be_trained_says_why(tmp_path):
 
 
 def test_a_model_that_cannot_be_scored_is_no_bundle_and_its_opening_stays(tmp_path):
-    sweep = Sweep(tmp_path, THREE, fails="score")
+    sweep = Sweep(tmp_path, THREE, fails="score test")
     with pytest.raises(SweepAborted, match="could not be scored or heard: ValueError: cannot score"):
         sweep.job(models=1, seeds=1).run()
     assert len(sweep.table("openings")) == 1
     assert not sweep.storage.exists("bundle")
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        ("score", "ValueError: cannot score"),
+        ("scores", "task Numbers: score returned extra, and declares the scores test_loss"),
+    ],
+)
+def test_a_task_that_cannot_score_is_found_out_while_the_test_split_is_closed(tmp_path, fails, said):
+    sweep = Sweep(tmp_path, THREE, fails=fails)
+    with pytest.raises(SweepAborted, match=f"could not be scored or heard: {said}"):
+        sweep.job(models=1, seeds=1).run()
+    assert sweep.table("openings") == []
+    assert sweep.marks("score") == ["score valid"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        ("measure", "the measures of sample 'cold' returned length, and declares the measures size"),
+        ("kind", "samples returned 'cold' of the kind 'weird', expected one of free, continued, harmony, original"),
+    ],
+)
+def test_samples_that_are_not_what_the_task_declares_are_none_and_test_is_opened_once(tmp_path, fails, said):
+    sweep = Sweep(tmp_path, THREE, fails=fails)
+    for _ in range(2):
+        with pytest.raises(SweepAborted, match=f"task Numbers: {said}"):
+            sweep.job(models=1, seeds=1).run()
+    assert sweep.marks("score test") == ["score test"]
+    assert (len(sweep.table("openings")), sweep.table("samples")) == (1, [])
 
 
 def test_more_models_asked_for_later_are_added_and_another_winner_is_another_opening(sweep):

@@ -47,7 +47,7 @@ def test_among_the_tied_the_cheapest_is_chosen_or_the_best_mean_if_the_file_says
 def test_models_are_compared_over_pieces_and_only_the_chosen_one_sees_those_of_test(sweep):
     summary = sweep.job().run()
     sweep.job().run()
-    assert sweep.marks("pieces") == ["pieces test"] + ["pieces valid"] * 4
+    assert sweep.marks("pieces") == ["pieces test"] + ["pieces valid"] * 5
     assert summary.choice.over == "seeds and pieces"
     assert summary.choice.num_pieces == 10
     rows = Ledger(sweep.storage).table("piece_scores").to_pylist()
@@ -100,7 +100,7 @@ def test_pieces_that_cannot_be_scored_leave_the_seeds(tmp_path):
     assert Ledger(sweep.storage).table("piece_scores").num_rows == 0
 
 
-@pytest.mark.parametrize("messages", [17, 18, 20])
+@pytest.mark.parametrize("messages", [17, 18, 20, 21])
 def test_a_job_that_died_while_it_scored_pieces_goes_on(tmp_path, messages):
     whole = Sweep(tmp_path, CLOSE, task="Pieces")
     with pytest.raises(Dies):
@@ -113,7 +113,7 @@ def test_a_job_that_died_while_it_scored_pieces_goes_on(tmp_path, messages):
     assert len(whole.table("openings")) == 1
     # What the model had scored was lost with the driver: it is scored again, and not in silence.
     assert [text for text in said if "opened" in text] == [text for text in said if "scored again" in text]
-    assert bool(said) == (messages == 20)
+    assert bool(said) == (messages == 21)
 
 
 def test_a_second_opening_is_said_aloud(sweep):

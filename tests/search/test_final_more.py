@@ -266,7 +266,7 @@ def test_no_ensemble_is_judged_by_pieces_that_are_scores_of_something_else(tmp_p
     assert told.endswith("They are scores of something else; the single model is taken.")
 
 
-@pytest.mark.parametrize("messages", [20, 21, 22, 23])
+@pytest.mark.parametrize("messages", [20, 21, 22, 23, 24])
 def test_a_job_that_died_over_its_ensemble_makes_it_once(tmp_path, messages):
     whole, died, _ = killed(tmp_path, messages, ensemble="seeds")
     same(whole, died)
@@ -313,7 +313,7 @@ def test_the_chosen_configuration_is_trained_on_all_data_and_shipped_and_its_sco
     assert len(sweep.table("openings")) == 2
 
 
-@pytest.mark.parametrize("messages", [21, 23, 24, 25, 26, 28])
+@pytest.mark.parametrize("messages", [21, 23, 24, 25, 26, 27, 28, 30])
 def test_a_job_that_died_over_the_whole_model_trains_it_once(tmp_path, messages):
     whole, died, _ = killed(tmp_path, messages, whole=True)
     same(whole, died)
