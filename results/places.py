@@ -32,6 +32,11 @@ Made = TypeVar("Made")
 class Place(Protocol):
     """What a kind of storage can do; paths are relative to it and free of `..`."""
 
+    @property
+    def files(self) -> "pafs.FileSystem":
+        """The file system that it lies in, for pyarrow."""
+        ...
+
     def where(self, path: str) -> str:
         """Returns the full address, for people to read."""
         ...
@@ -79,6 +84,12 @@ class Folder:
     def __init__(self, root: Path):
         """Takes the absolute path."""
         self.root = root
+
+    @property
+    def files(self) -> "pafs.FileSystem":
+        from pyarrow import fs as pafs
+
+        return pafs.LocalFileSystem()
 
     def where(self, path: str) -> str:
         return str(self.root / path)

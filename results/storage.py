@@ -18,6 +18,7 @@ from results.places import CHUNK, TEMPORARY, Bucket, Folder, Given, Made, Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.fs as pafs
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: make room there, or choose another storage",
@@ -108,6 +109,17 @@ class Storage:
         if self.is_local:
             return Storage(Path(self._root, path))
         return Storage(self._place.where(path) + (self._options or "?" * ("?" in path)))
+
+    def for_arrow(self) -> "tuple[pafs.FileSystem, str]":
+        """Returns what pyarrow, and who builds on it, reaches this folder by: the file system and the path in it.
+
+        The `uri` does not serve there: in an address, spaces, `%` and `#` of a path are taken apart.
+
+        Raises:
+            StorageError: pyarrow does not know the service or its options.
+        """
+        with self._speaking("reach", ""):
+            return self._place.files, self._root
 
     def where(self, path: str = "") -> str:
         """Returns the address of what lies at `path`, for people to read."""

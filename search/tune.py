@@ -392,9 +392,7 @@ def _place(storage: Storage) -> dict[str, Any]:
     """Returns where Tune keeps its own files, as it wants to be told."""
     if storage.is_local:
         return {"storage_path": str(Path(storage.uri).absolute())}
-    import pyarrow.fs
-
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(storage.uri)
+    filesystem, path = storage.for_arrow()
     return {"storage_path": path, "storage_filesystem": filesystem}
 
 

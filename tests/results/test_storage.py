@@ -56,6 +56,12 @@ def test_what_is_written_is_read(storage):
     assert not storage.exists("a/c.bin")
 
 
+def test_pyarrow_reaches_the_same_folder(storage):
+    storage.write("a/b.bin", b"one")
+    files, path = storage.for_arrow()
+    assert files.open_input_file(f"{path}/a/b.bin").read() == b"one"
+
+
 def test_what_is_not_there_is_missing(storage):
     for missing in (lambda: storage.read("no/such"), lambda: storage.open("no"), lambda: storage.rename("no", "new")):
         with pytest.raises(FileNotFoundError):
