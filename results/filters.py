@@ -3,8 +3,10 @@
 A parameter may be named with or without `config.` before it. An unknown name is refused with the nearest known one.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,7 +19,10 @@ from results.opening import Results
 from results.schema import CONFIG
 
 NOTHING = frozenset({"none", "null"})
-"""Words for "no value": a parameter that is inactive, a number that is not known."""
+"""Words for "no value": a parameter that is inactive, a number that is not known, a text that is empty.
+
+Where a column of texts holds one of them, that word means the text, and the other one still means no value.
+"""
 
 _CONDITION = re.compile(r"\s*(?P<name>[^\s=<>!]+)\s*(?P<sign>!=|<=|>=|=|<|>)=?\s*(?P<value>.*?)\s*")
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -37,7 +42,8 @@ class Condition:
         name: of a column.
         sign: `=`, `!=`, `<`, `<=`, `>` or `>=`.
         value: as typed. After `=` and `!=` several may stand with commas between: any of them, none of them. `none`
-            means that there is no value; apart from it, a row without a value meets no condition.
+            and `null` mean that there is no value, unless the column holds a text that is so called; apart from them,
+            a row without a value meets no condition.
     """
 
     name: str
@@ -126,9 +132,9 @@ def rows_where(rows: pa.Table, conditions: Iterable[Condition]) -> pa.Table:
         QueryError: unknown column.
         QueryError: a value that the column cannot have.
     """
-    for each in conditions:
-        rows = rows.filter(_mask(rows, each))
-    return rows
+    # All are asked of the same rows: what `none` means in a column must not hang on the conditions before it.
+    masks = [_mask(rows, each) for each in conditions]
+    return rows.filter(functools.reduce(pc.and_, masks)) if masks else rows
 
 
 def _mask(rows: pa.Table, wanted: Condition) -> Any:
@@ -136,18 +142,28 @@ def _mask(rows: pa.Table, wanted: Condition) -> Any:
     if wanted.sign in _COMPARE:
         if not _has_order(column.type):
             raise QueryError(f"condition on {wanted.name!r}: {wanted.sign} needs numbers or times; use = or !=")
-        return pc.fill_null(_COMPARE[wanted.sign](column, _scalar(wanted, wanted.value, column.type)), False)
+        return _compared(_COMPARE[wanted.sign], column, _scalar(wanted, wanted.value, column.type))
     texts = [text.strip() for text in wanted.value.split(",") if text.strip()]
-    values = [_scalar(wanted, text, column.type) for text in texts if text.lower() not in NOTHING]
+    is_text = pa.types.is_string(column.type)
+    own = set(pc.unique(column).to_pylist()) if is_text else set()
+    values = [text for text in texts if text.lower() not in NOTHING or text in own]
     empty = pc.is_null(column, nan_is_null=True)
-    missing = len(values) < len(texts)
     equal = pa.chunked_array([pa.array([False] * len(rows))])
-    for value in values:
-        equal = pc.or_(equal, pc.fill_null(pc.equal(column, value), False))
-    if wanted.sign == "=":
-        return pc.or_(equal, empty) if missing else equal
+    for text in values:
+        equal = pc.or_(equal, _compared(pc.equal, column, _scalar(wanted, text, column.type)))
+    if len(values) < len(texts):
+        equal = pc.or_(equal, empty)
+        if is_text:
+            equal = pc.or_(equal, _compared(pc.equal, column, pa.scalar("")))
     # "Not" says something of rows that have a value: an inactive parameter is not "another value".
-    return pc.and_(pc.invert(equal), pc.invert(empty))
+    return equal if wanted.sign == "=" else pc.and_(pc.invert(equal), pc.invert(empty))
+
+
+def _compared(compare: Callable[[Any, Any], Any], column: pa.ChunkedArray, value: pa.Scalar) -> Any:
+    """Returns which rows compare so with a value; those that have none do not."""
+    if pa.types.is_integer(column.type) and pa.types.is_floating(value.type):
+        column = pc.cast(column, pa.float64(), safe=False)  # beyond 2**53 the nearest number will do
+    return pc.fill_null(compare(column, value), False)
 
 
 def _has_order(kind: pa.DataType) -> bool:
@@ -164,16 +180,19 @@ def _scalar(wanted: Condition, text: str, kind: pa.DataType) -> pa.Scalar:
         if text.lower() not in _WORDS:
             raise wrong("true or false")
         return pa.scalar(_WORDS[text.lower()], kind)
+    if pa.types.is_integer(kind):
+        # Else as a float also beside whole numbers: `epochs<2.5` is a fair question.
+        with contextlib.suppress(ValueError, OverflowError):
+            return pa.scalar(int(text), pa.int64())
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         try:
-            # As floats also beside whole numbers: `epochs<2.5` is a fair question.
             return pa.scalar(float(text), pa.float64())
         except ValueError:
             raise wrong("a number") from None
     if pa.types.is_timestamp(kind):
         try:
-            time = datetime.datetime.fromisoformat(text)
-        except ValueError:
+            # Without a zone it is the reader's own.
+            return pa.scalar(datetime.datetime.fromisoformat(text).astimezone(datetime.UTC), kind)
+        except (ValueError, OverflowError):
             raise wrong("a time such as 2026-05-01 or 2026-05-01T14:30") from None
-        return pa.scalar(time.astimezone(datetime.UTC), kind)  # without a zone: the reader's own
     return pa.scalar(text, pa.string())

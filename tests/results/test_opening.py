@@ -9,6 +9,8 @@ import results
 from results.errors import LedgerError, QueryError
 from results.filters import chosen_rows, condition
 from results.opening import joined_tables, locate
+from results.schema import Measure, Parameter, SweepSchema
+from results.storage import Storage
 from tests.results import ledgers
 
 
@@ -192,6 +194,63 @@ def test_an_inactive_parameter_is_not_another_value(laptop):
     assert set(other.column(0).to_pylist()) == {"transformer"}
 
 
+@pytest.fixture(scope="module")
+def norms(tmp_path_factory):
+    """A parameter of which `none` is an option, and one with great whole numbers; trial 2 has neither."""
+    parameters = {"family": Parameter("str"), "conv.norm": Parameter("str"), "hash": Parameter("int")}
+    schema = SweepSchema(
+        sweep="norms", parameters=parameters, metrics={"loss": Measure()}, objectives=(("loss", "min"),)
+    )
+    storage = Storage(tmp_path_factory.mktemp("norms"))
+    writer = results.Writer(storage, schema, session=1, next_seq=0)
+    chosen = [("conv", "none", 2**60 + 1), ("conv", "layer", 5), ("transformer", None, None), ("conv", "none", 2**60)]
+    for trial, (family, norm, number) in enumerate(chosen):
+        config = {"config.family": family, "config.conv.norm": norm, "config.hash": number}
+        reason = "scheduler" if trial == 1 else ""
+        writer.append("proposals", {"trial": trial, **config})
+        writer.append("trials", {"trial": trial, "state": "completed", "reason_kind": reason, "loss": 1.0, **config})
+    writer.flush()
+    return results.open(storage.uri)
+
+
+@pytest.mark.parametrize(
+    ("texts", "trials"),
+    [
+        (["conv.norm=none"], [0, 3]),
+        (["conv.norm=null"], [2]),
+        (["conv.norm=none,null"], [0, 2, 3]),
+        (["conv.norm=null", "family=transformer"], [2]),
+        (["family=transformer", "conv.norm=none"], []),  # which value is meant does not hang on what else is asked
+        (["conv.norm!=none"], [1]),
+        (["conv.norm!=null"], [0, 1, 3]),
+        (["hash=none"], [2]),
+        (["reason_kind=none"], [0, 2, 3]),
+        (["reason_kind!=none"], [1]),
+        (["reason_kind!=budget"], [0, 1, 2, 3]),
+    ],
+)
+def test_none_is_an_option_where_there_is_one_and_otherwise_no_value(norms, texts, trials):
+    assert chosen_rows(norms, "trials", list(map(condition, texts)), ["trial"])["trial"].to_pylist() == trials
+
+
+@pytest.mark.parametrize(
+    ("text", "trials"),
+    [
+        ("hash>5", [0, 3]),
+        (f"hash={2**60}", [3]),
+        (f"hash>{2**60}", [0]),
+        ("hash>4.5", [0, 1, 3]),
+        ("hash<1e3", [1]),
+        (f"hash<{10**30}", [0, 1, 3]),
+        ("hash<-" + "9" * 5000, []),
+        ("hash=5,nan", [1]),
+        ("hash!=5", [0, 3]),
+    ],
+)
+def test_conditions_on_great_whole_numbers_are_exact(norms, text, trials):
+    assert chosen_rows(norms, "trials", [condition(text)], ["trial"])["trial"].to_pylist() == trials
+
+
 def test_conditions_on_times_and_truth(laptop):
     assert len(chosen_rows(laptop, "trials", [condition("time>2026-05-01T00:00:00+00:00")])) == 16
     assert len(chosen_rows(laptop, "trials", [condition("time<2026-04-01")])) == 0
@@ -210,6 +269,8 @@ def test_conditions_on_times_and_truth(laptop):
         ("trial=many", "got 'many', expected a number"),
         ("train.ema=maybe", "expected true or false"),
         ("time>yesterday", "expected a time such as"),
+        ("time>0001-01-01", "expected a time such as"),
+        ("time>9999-12-31T23:59:59-10:00", "expected a time such as"),
     ],
 )
 def test_a_condition_that_says_nothing_is_refused(laptop, text, message):
