@@ -164,12 +164,13 @@ def samples_of(task: Any, folder: Path, out: Path, *, count: int, split: str, be
                 f"task {type(task).__name__}: samples returned {name!r} of the kind {kind!r}, expected one of "
                 f"{', '.join(filter(None, SAMPLE_KINDS))}"
             )
+        known = {measure: value for measure, value in dict(measures).items() if value is not None}
         yield {
             "name": name,
             "kind": kind,
             "origin": str(about.get("origin", "")),
             "path": f"{below}/{where.as_posix()}",
-            "measures": _numbers(task, f"the measures of sample {name!r}", {n: v for n, v in dict(measures).items() if v is not None}, "measures"),
+            "measures": _numbers(task, f"the measures of sample {name!r}", known, "measures"),
         }
 
 

@@ -183,7 +183,7 @@ def _attempt(place: Place, training: Training) -> Attempt:
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A local folder for the length of a `with`."""
-    folder = Path(tempfile.mkdtemp(prefix="search-final-"))
+    folder = Path(tempfile.mkdtemp(prefix="search-model-"))
     try:
         yield folder
     finally:

@@ -8,9 +8,7 @@ import dataclasses
 import math
 import os
 import platform
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from search import environment, sweep
 from search.attempts import Attempt
 from search.connection import worker_environment
 from search.errors import SearchError, SweepError, TaskError, TrialFailed
-from search.final_work import FinalWorker
+from search.final_work import FinalWorker, scratch
 from search.spec import SweepSpec
 from search.state import SweepState
 from search.task import load_task
@@ -186,16 +184,6 @@ def _attempt(trial: Recorded, *, until: int, epochs: int) -> Attempt:
         gpus=trial.spec.resources.gpus,
         handed_out=time.time(),
     )
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A local folder for the length of a `with`."""
-    folder = Path(tempfile.mkdtemp(prefix="search-rerun-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from results.storage import Storage
 from search import bundle, environment, rerun
 from search.checkpoints import Checkpoints, identity
 from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
-from search.final_models import references_of, samples_of
+from search.final_models import references_of, samples_of, scores_of
+from search.final_work import scratch
 from search.rerun import OnEpoch, Recorded, blaming
 from search.task import VALID
 
@@ -60,7 +61,7 @@ def make(
         raise TaskError(f"task {trial.spec.task!r} has no method export(run, folder), so there is nothing to bundle")
     check_forms(trial.spec.task, task, exports)
     schedule = epochs or trial.spec.epochs
-    with rerun.scratch() as folder, rerun.told_apart():
+    with scratch() as folder, rerun.told_apart():
         with _run(trial, task, best, schedule, on_epoch) as (run, metrics, how), blaming("the model"):
             task.export(run, folder)
         with blaming("the model's scores and samples"):
@@ -92,7 +93,7 @@ def add_exports(folder: Path, forms: Sequence[str], task: Any) -> dict[str, Any]
     """
     check_forms(type(task).__name__, task, forms)
     card = json.loads((folder / bundle.CARD).read_text("utf-8"))
-    with rerun.scratch() as copy, rerun.told_apart():
+    with scratch() as copy, rerun.told_apart():
         shutil.copytree(folder, copy, dirs_exist_ok=True)
         card["exports"] = {**card.get("exports", {}), **export(task, copy, forms)}
         bundle.complete(copy, card)
@@ -192,7 +193,7 @@ def _run(
     trial: Recorded, task: Any, best: int, schedule: int, on_epoch: OnEpoch | None
 ) -> Iterator[tuple[Any, Mapping[str, float], str]]:
     """The trial's run as it was after its best epoch, the metrics of that epoch, and how it was had."""
-    with rerun.scratch() as folder:
+    with scratch() as folder:
         run = _restored(trial, task, best, schedule, folder)
         if run is not None:
             yield run, trial.trial.epochs[best].metrics, f"the checkpoint of epoch {best}"
@@ -227,7 +228,7 @@ def _restored(trial: Recorded, task: Any, best: int, schedule: int, folder: Path
 def _scores(task: Any, folder: Path) -> dict[str, float]:
     if not hasattr(task, "score"):
         return {}
-    return {name: float(value) for name, value in task.score(folder, VALID).items()}
+    return scores_of(task, folder, VALID)
 
 
 def _samples(task: Any, folder: Path, count: int) -> Iterator[dict[str, Any]]:

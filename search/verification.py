@@ -12,6 +12,7 @@ from typing import Any
 
 from search import bundle, rerun
 from search.errors import SweepError, TaskError
+from search.final_work import scratch
 from search.task import TEST, load_task
 
 TOLERANCE = 1e-4
@@ -124,7 +125,7 @@ def verify(folder: Path, *, task: str | None = None, score: bool = True, toleran
     compared: dict[str, tuple[float | None, float | None]] = {}
     if score and card["scores"] and not problems:
         # A damaged model is not loaded at all.
-        with rerun.told_apart(), rerun.scratch() as copy:
+        with rerun.told_apart(), scratch() as copy:
             made = task_of(card, task=task)
             problems += _data(card, made)
             if not problems:
