@@ -186,6 +186,10 @@ class Results:
         """Returns what the final models scored on each piece."""
         return self.frame("piece_scores", columns)
 
+    def choices(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Returns how the configurations of each final job compared, and which was chosen."""
+        return self.frame("choices", columns)
+
     def samples(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Returns what the final models produced."""
         return self.frame("samples", columns)

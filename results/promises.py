@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from results.choices import final_numbers, key_of
 from results.course import on_course
 from results.schema import CONFIG, TABLES
 
@@ -264,7 +265,7 @@ def finals_hold(view: "View", finder: "Finder") -> None:
             chosen.append(row)
         if row["trial"] is not None and not row["source"] and row["trial"] not in proposed:
             finder.row("no trial", "finals", row, f"trial {row['trial']} was never proposed")
-        members = {int(number) for number in (row["members"] or "").split(",") if number.strip().isdecimal()}
+        members = set(final_numbers(row["members"]))
         if bool(members) != (row["kind"] == "ensemble"):
             what = f"is of kind {row['kind']} and has {len(members) or 'no'} members"
             finder.row("members", "finals", row, what)
@@ -300,9 +301,32 @@ def finals_hold(view: "View", finder: "Finder") -> None:
             finder.row("no final", "samples", row, f"final {row['final']} does not exist")
 
 
+def choices_hold(view: "View", finder: "Finder") -> None:
+    """Of each choice, one configuration is chosen with a model of it, ranks are 1 to n, and its trainings are there."""
+    models = {row["final"]: row for row in view.rows("finals")}
+    by_number: dict[int, list[Row]] = {}
+    for row in view.latest_rows("choices"):
+        by_number.setdefault(row["choice"], []).append(row)
+        named = final_numbers(row["finals"])
+        for number in sorted({*named, *([] if row["final"] is None else [row["final"]])} - models.keys()):
+            finder.row("no final", "choices", row, f"final {number} does not exist")
+        for number in named:
+            if number in models and key_of(models[number]) != key_of(row):
+                what = f"final {number} is of trial {key_of(models[number])}, not of {key_of(row)}"
+                finder.row("final of another trial", "choices", row, what)
+        if row["chosen"] and row["final"] is None:
+            finder.row("chosen without a model", "choices", row, "is chosen without a model: final is missing")
+    for rows in by_number.values():
+        chosen, ranks = sum(bool(row["chosen"]) for row in rows), sorted(row["rank"] for row in rows)
+        if chosen != 1:
+            finder.row("not one is chosen", "choices", rows[-1], f"{chosen} configurations are chosen, not one")
+        if ranks != list(range(1, len(rows) + 1)):
+            finder.row("ranks are missing", "choices", rows[-1], f"ranks are {ranks}, not 1, 2, …")
+
+
 ALL: tuple[Promise, ...] = (
     words, said_once, belong, epochs_follow, over_is_over, decisions_hold, trials_sum_up, all_accounted_for,
-    finals_hold,
+    finals_hold, choices_hold,
 )  # fmt: skip
 
 
@@ -329,6 +353,10 @@ class _Epochs:
         start, end = np.searchsorted(self._sorted, [trial, trial + 1])
         return self._order[start:end]
 
+    def on_course(self, places: np.ndarray) -> np.ndarray:
+        """Returns those of a trial's places whose epochs count."""
+        return places[on_course(self.trial[places], self.attempt[places], self.epoch[places])]
+
     def trials(self) -> Iterator[tuple[int, np.ndarray]]:
         for trial in np.unique(self.trial).tolist():
             yield trial, self.of(trial)
@@ -352,10 +380,6 @@ def _same(one: Any, other: Any) -> bool:
     missing = [value is None or value != value for value in (one, other)]
     return all(missing) if any(missing) else one == other
 
-
-    def on_course(self, places: np.ndarray) -> np.ndarray:
-        """Returns those of a trial's places whose epochs count."""
-        return places[on_course(self.trial[places], self.attempt[places], self.epoch[places])]
 
 def _opened(opening: Row, final: Row) -> bool:
     """Whether an opening is that of a final's model: the model itself, or the folder that it lies in."""

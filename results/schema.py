@@ -15,7 +15,7 @@ import pyarrow as pa
 from results import upgrade
 from results.errors import SchemaError, did_you_mean
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Rises by one with every change of `TABLES`; `results.upgrade` then learns how to bring older ledgers up."""
 
 Goal = Literal["min", "max"]
@@ -246,6 +246,38 @@ def _tables() -> tuple[Table, ...]:
                 Column("piece", TEXT, "", "the piece's id"),
                 Column("value", FLOAT, "", "the piece's score; the mean by weight is the first objective on the split"),
                 Column("weight", FLOAT, "", "how much the piece counts, such as its notes"),
+            ),
+        ),
+        Table(
+            "choices", "a configuration was compared with the others of a final job, and one was chosen",
+            ("sweep", "choice", "rank"), (
+                Column("choice", LONG, "", "number of the choice, from 0; the last one holds"),
+                Column("rank", INT, "", "place of the configuration by its mean, from 1"),
+                Column("source", TEXT, "", "other sweep that the trial belongs to; empty for a trial of this one"),
+                Column("trial", LONG, "", "trial whose configuration it is"),
+                Column("finals", TEXT, "", "the final trainings that it was compared by: 0, 3, …"),
+                Column("mean", FLOAT, "", "of the first objective of these trainings"),
+                Column("sd", FLOAT, "", "of the first objective, from one training to the next; missing for one alone"),
+                Column("interval_low", FLOAT, "", "lower end of the 95 % interval of the mean; missing without seeds"),
+                Column("interval_high", FLOAT, "", "upper end of it"),
+                Column("difference", FLOAT, "", "the mean less that of the best"),
+                Column("difference_low", FLOAT, "", "lower end of the 95 % interval of the difference"),
+                Column("difference_high", FLOAT, "", "upper end of it"),
+                Column("chance_best", FLOAT, "", "probability that it is the best of those compared"),
+                Column("tied", BOOL, "", "whether it may be the best"),
+                Column("in_sweep", FLOAT, "", "first objective that the trial had reached in its sweep"),
+                Column("expected", FLOAT, "", "the same without the luck of being among the best; missing if unknown"),
+                Column(
+                    "fair", BOOL, "",
+                    "whether in_sweep and mean compare: the trial ran to its end, and the trainings are as long",
+                ),
+                Column("chosen", BOOL, "", "whether this configuration was taken"),
+                Column("final", LONG, "", "its model that was taken, perhaps an ensemble; missing for the others"),
+                Column("rule", TEXT, "", "by which one was taken: tied_cheapest, one_standard_error or best_mean"),
+                Column("costs", TEXT, "", "what says how cheap a model is: metric min or max, …; in their order"),
+                Column("over", TEXT, "", "what intervals are over: seeds and pieces, seeds, pieces or nothing"),
+                Column("num_pieces", INT, "pieces", "that the models were compared on; 0 without"),
+                Column("seed_sd", FLOAT, "", "of the first objective, from one seed to the next, told by all together"),
             ),
         ),
         Table(

@@ -54,7 +54,16 @@ def _to_2(name: str, rows: "pa.Table") -> "pa.Table":
     return rows
 
 
-UPGRADES: Upgrades = MappingProxyType({1: Upgrade(document=lambda document: document, table=_to_2)})
+def _same(document: Document) -> Document:
+    return document
+
+
+UPGRADES: Upgrades = MappingProxyType(
+    {
+        1: Upgrade(document=_same, table=_to_2),
+        2: Upgrade(document=_same, table=lambda name, rows: rows),  # version 3 has one table more, `choices`
+    }
+)
 
 
 def document(document: Document, version: int, present: int, upgrades: Upgrades = UPGRADES) -> Document:

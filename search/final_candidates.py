@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from results.choices import Key, key_of
 from results.ledger import Ledger
 from results.storage import Storage
 from search.distance import apart
@@ -15,26 +16,9 @@ from search.space import Space
 from search.spec import SweepSpec
 from search.state import SweepState
 from search.task import located
+
+__all__ = ["Candidate", "Key", "Source", "candidates", "fresh_seed", "key_of", "other_sources"]
 from search.trial_state import TrialState
-
-
-class Key(NamedTuple):
-    """Which trial: numbers alone are those of one sweep.
-
-    Attributes:
-        source: name of the other sweep that it is of; "" for the final job's own.
-    """
-
-    source: str
-    trial: int
-
-    def __str__(self) -> str:
-        return f"{self.source}/{self.trial}" if self.source else str(self.trial)
-
-
-def key_of(row: Mapping[str, Any]) -> Key:
-    """Returns whose configuration a row of `finals` has."""
-    return Key(row.get("source") or "", row["trial"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ The job can be interrupted anywhere and begun again: what the ledger has is not 
 had begun goes on from its checkpoint.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from search.crews import Crew
 from search.errors import SweepAborted, SweepError
 from search.final_book import FinalBook
 from search.final_candidates import Candidate, Source, candidates, check_data, key_of
-from search.final_choice import Choice, Way, choose
+from search.final_choice import Choice, Way, choose, written
 from search.final_models import measure
 from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
@@ -104,7 +105,7 @@ class FinalJob:
         found = self._candidates()
         way = self._way()
         rows = self._train(found, way)
-        choice = choose(self._state, found, rows, way, sources=self._sources)
+        choice = choose(self._state, rows, way, sources=self._sources)
         if choice is None:
             reasons = "; ".join(dict.fromkeys(row["reason"] for row in rows))
             raise SweepAborted(
@@ -112,6 +113,7 @@ class FinalJob:
                 "the same command tries them again"
             )
         chosen = self._chosen(choice, found, rows)
+        self._book.note_all([("choices", row) for row in written(self._state, chosen.choice)])
         card = self._production.card(chosen)
         return self._summary(chosen, card, page=self._write_page())
 
@@ -203,6 +205,7 @@ class FinalJob:
                 row = made[0]
             ensemble = None if made is None else made[1]
         whole = self._whole(row, found) if self._spec.final.whole else None
+        choice = dataclasses.replace(choice, final=row["final"])
         return Chosen(row=row, whole=whole, tied=tied, choice=choice, ensemble=ensemble)
 
     def _best(self, key: Any, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

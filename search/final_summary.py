@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from search.final_choice import Choice, Contender
+from results.choices import Choice, Contender
 from search.final_ensemble import Ensemble
 
 _WORDS = {
@@ -83,10 +83,8 @@ class FinalSummary:
     def _winner(self) -> Iterator[str]:
         won, count = self.choice.winner, len(self.choice.winner.scores)
         of = f"the mean of {count} trainings" if count > 1 else "one training with a fresh seed"
-        yield (
-            f"Trial {won.trial} of sweep {won.source or self.sweep} won: {self.objective} {won.mean:.4f} ({of}; in the "
-            f"sweep {won.in_sweep:.4f})."
-        )
+        before = "" if won.in_sweep is None else f"; in the sweep {won.in_sweep:.4f}"
+        yield f"Trial {won.trial} of sweep {won.source or self.sweep} won: {self.objective} {won.mean:.4f} ({of}{before})."
         best = self.contenders[0]
         if best.key != won.key:
             yield (
@@ -155,14 +153,15 @@ class FinalSummary:
         if choice.promised is None or choice.found is None:
             return
         lost = _behind(choice.found - choice.promised, self.goal)
-        than = "worse" if lost > 0 else "better"
+        some = "" if choice.kept == len(self.contenders) else f"{choice.kept} of "
         line = (
-            f"The sweep promised {choice.promised:.4f} (mean of these configurations), training anew gave "
-            f"{choice.found:.4f}: {abs(lost):.4f} {than}."
+            f"The sweep promised {choice.promised:.4f} (mean of {some}these configurations), training anew gave "
+            f"{choice.found:.4f}: {abs(lost):.4f} {_than(lost)}."
         )
         if choice.expected is not None:
             luck = _behind(choice.expected - choice.promised, self.goal)
-            line += f" {luck:.4f} worse was to be expected, as the best of many are also the luckiest."
+            line += f" {abs(luck):.4f} {_than(luck)} was to be expected"
+            line += ", as the best of many are also the luckiest." if luck > 0 else ": these are not the lucky ones."
         yield line
 
     def _as_one(self) -> Iterator[str]:
@@ -225,6 +224,10 @@ class FinalSummary:
 def _behind(difference: float, goal: str) -> float:
     """A difference such that more of it is worse."""
     return difference if goal == "min" else -difference
+
+
+def _than(worse: float) -> str:
+    return "worse" if worse > 0 else "better"
 
 
 def _told_costs(won: Contender, best: Contender) -> str:

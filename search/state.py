@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from results.course import on_course
+from search.shares import priced
 from search.trial_state import ENDED, STATES, AttemptState, DecisionRow, EpochRow, State, TrialState
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ OF_TRIALS = frozenset({"proposals", "attempts", "attempt_ends", "epochs", "decis
 """Tables with events of trials; those of the final job are not among them, whose time has its own limit."""
 
 _RECENT = 4096
-_KEYS = {"sessions": "session", "finals": "final", "samples": "sample", "openings": "opening"}
+_KEYS = {
+    "sessions": ("session",),
+    "finals": ("final",),
+    "samples": ("sample",),
+    "openings": ("opening",),
+    "choices": ("choice", "rank"),
+}
 
 
 class SweepState:
@@ -45,7 +52,7 @@ class SweepState:
         time: when the last row was written.
         num_results: epochs written down, those that were trained again counted again.
         gpu_s: seconds times GPUs that ended attempts held.
-        cpu_s: seconds times cores that ended attempts held.
+        priced_s: seconds times what has a price of what ended attempts held; see `search.shares`.
         spans: session -> when its first row was written, and the last that tells of a trial.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
@@ -62,7 +69,7 @@ class SweepState:
         self.started: float | None = None
         self.time: float | None = None
         self.num_results = 0
-        self.gpu_s = self.cpu_s = 0.0
+        self.gpu_s = self.priced_s = 0.0
         self.spans: dict[int, tuple[float, float]] = {}
         self.recent_results: deque[float] = deque(maxlen=_RECENT)
         self.recent_ends: deque[float] = deque(maxlen=_RECENT)
@@ -73,7 +80,7 @@ class SweepState:
         self._parameters = tuple((f"{CONFIG}{name}", name) for name in schema.parameters)
         self._in: dict[str, set[int]] = {state: set() for state in STATES}
         self._best_losses: dict[int, float] = {}
-        self._rows: dict[str, dict[int, dict[str, Any]]] = {table: {} for table in _KEYS}
+        self._rows: dict[str, dict[tuple[int, ...], dict[str, Any]]] = {table: {} for table in _KEYS}
         self._pieces: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
         self._handlers = {
             "proposals": self._proposal,
@@ -111,7 +118,7 @@ class SweepState:
         if handler is not None:
             handler(row, time)
         elif table in _KEYS:
-            self._rows[table][row[_KEYS[table]]] = dict(row)
+            self._rows[table][tuple(row[name] for name in _KEYS[table])] = dict(row)
             if table == "sessions":
                 self.session = max(self.session, row["session"])
         else:
@@ -176,6 +183,11 @@ class SweepState:
     def openings(self) -> list[dict[str, Any]]:
         """Rows of the table of this name."""
         return self._list("openings")
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
+        """Rows of the table of this name."""
+        return self._list("choices")
 
     def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
         """Returns what a final model scored on each piece of a split, as (value, weight); empty if nobody wrote it."""
@@ -250,7 +262,7 @@ class SweepState:
             "time": _plain(self.time),
             "num_results": self.num_results,
             "gpu_s": _plain(self.gpu_s),
-            "cpu_s": _plain(self.cpu_s),
+            "priced_s": _plain(self.priced_s),
             "counts": self.counts(),
             "trials": {str(number): self._trial_document(trial) for number, trial in sorted(self.trials.items())},
             **{table: [_plain(_without_nulls(row)) for row in self._list(table)] for table in _KEYS},
@@ -299,7 +311,7 @@ class SweepState:
         held_s = held(trial, attempt)
         trial.gpu_s += attempt.gpus * held_s
         self.gpu_s += attempt.gpus * held_s
-        self.cpu_s += attempt.cpus * held_s
+        self.priced_s += priced(attempt) * held_s
         if number >= trial.attempt and trial.state not in ENDED:
             trial.attempt = number
             # Completed, stopped and failed end the trial only with its row in `trials`; till then it may be tried on.
@@ -407,6 +419,12 @@ class SweepState:
         return _plain(fields)
 
 
+def _on_course(rows: Sequence[EpochRow]) -> list[bool]:
+    """Returns which of a trial's epochs count."""
+    attempt, epoch = (np.array([getattr(row, name) for row in rows]) for name in ("attempt", "epoch"))
+    return on_course(np.zeros(len(rows)), attempt, epoch).tolist()
+
+
 def held(trial: TrialState, attempt: AttemptState) -> float:
     """Returns for how many seconds an attempt held its share; if its driver died, until its last sign of life."""
     if math.isfinite(attempt.wall_s):
@@ -418,12 +436,6 @@ def held(trial: TrialState, attempt: AttemptState) -> float:
 def _seconds(value: Any) -> float | None:
     """Returns a time as seconds since 1970."""
     if value is None or isinstance(value, float):
-def _on_course(rows: Sequence[EpochRow]) -> list[bool]:
-    """Returns which of a trial's epochs count."""
-    attempt, epoch = (np.array([getattr(row, name) for row in rows]) for name in ("attempt", "epoch"))
-    return on_course(np.zeros(len(rows)), attempt, epoch).tolist()
-
-
         return value
     return value.timestamp() if hasattr(value, "timestamp") else float(value)
 

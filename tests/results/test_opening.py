@@ -31,7 +31,7 @@ def test_every_table_opens_as_a_frame(laptop):
     sizes = {name: len(getattr(laptop, name)()) for name in results.TABLES}
     assert sizes == {
         "sessions": 1, "proposals": 16, "attempts": 16, "attempt_ends": 15, "epochs": 65,
-        "decisions": 11, "trials": 16, "finals": 2, "piece_scores": 9, "samples": 3, "openings": 2,
+        "decisions": 11, "trials": 16, "finals": 2, "piece_scores": 9, "choices": 0, "samples": 3, "openings": 2,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from results import upgrade
 from results.checking import check
+from results.choices import Key, Promise, earlier
 from results.errors import SchemaError
 from results.ledger import Ledger, Writer
 from results.schema import SCHEMA_VERSION, Measure, SweepSchema
@@ -157,3 +158,43 @@ def test_going_on_leaves_no_file_of_version_1(first):
         "single",
         "single",
     ]
+
+
+# --- version 2, as its software wrote it ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["parts", "compacted"])
+def second(tmp_path, request) -> Storage:
+    """A finished sweep of version 2: what version 3 has more is a table."""
+    storage = Storage(tmp_path)
+    writer = Writer(storage, SCHEMA, session=1, next_seq=0)
+    writer.append("sessions", {"session": 1})
+    writer.append("proposals", {"trial": 0, "origin": "searcher", "seed": 1, "bracket": 0})
+    row = {"trial": 0, "state": "completed", "source": "", "kind": "single", "members": "", "round": 0, "epochs": 3}
+    for final in range(2):
+        writer.append("finals", {"final": final, "chosen": final == 1, "loss": 0.5 + final, "data": "a", **row})
+    writer.flush()
+    if request.param:
+        Ledger(storage).compact()
+    for part in (tmp_path / "ledger").rglob("*.parquet"):
+        rows = pq.read_table(part)
+        pq.write_table(rows.replace_schema_metadata({b"ledger": marked(rows, 2)}), part)
+    storage.write("ledger/schema.json", json.dumps(json.loads(SCHEMA.to_json()) | {"version": 2}).encode())
+    return storage
+
+
+def test_a_ledger_of_version_2_has_no_choices_and_no_problem(second):
+    assert Ledger(second).table("choices").num_rows == 0
+    assert check(Ledger(second)) == []
+    Writer(second, SCHEMA, session=2, next_seq=4).append("choices", {"choice": 0, "rank": 1, "trial": 0})
+    parts = list(Path(second.uri).rglob("*.parquet"))
+    assert {json.loads(pq.read_schema(part).metadata[b"ledger"])["version"] for part in parts} == {SCHEMA_VERSION}
+
+
+def test_what_was_chosen_in_version_2_is_compared_as_its_final_job_did(second):
+    rows = Ledger(second).table("finals").to_pylist()
+    promises = {Key("", 0): Promise(0.4, fair=True)}
+    found = earlier(rows, promises, objective="loss", goal="min", pieces={}, rule="best_mean", seed=0)
+    assert found is not None
+    assert (found.final, found.winner.mean, found.winner.finals) == (1, 1.0, (0, 1))
+    assert (found.promised, found.found, found.winner.costs) == (0.4, 1.0, {})

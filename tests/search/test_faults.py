@@ -163,7 +163,7 @@ def test_a_part_that_was_cut_short_is_made_up_for(tmp_path, table):
 
 
 def test_every_table_that_trials_write_was_cut_short():
-    assert {*CUT, "finals", "samples", "openings", "piece_scores"} >= set(TABLES)
+    assert {*CUT, "finals", "samples", "openings", "piece_scores", "choices"} >= set(TABLES)
 
 
 def test_what_attempts_do_again_in_succession_is_not_added_up():

@@ -1,12 +1,16 @@
 """The final job chooses by seeds and pieces, opens the test split for its choice alone, and says how sure it is."""
 
-from typing import get_args
+import dataclasses
+from typing import Any, get_args
 
 import pytest
 
+from results.checking import check
+from results.choices import Promise, earlier, last
 from results.ledger import Ledger
 from results.statistics import RULES
 from search.errors import TaskError
+from search.final_candidates import Source
 from search.final_choice import Way, choose
 from search.spec import FinalRule, Objective
 from search.task import costs, declared, load_task
@@ -153,10 +157,67 @@ def test_more_epochs_than_in_the_sweep_are_not_held_against_its_promise(sweep):
     assert "promised" not in summary.text()
 
 
+def test_a_choice_is_an_event_that_is_written_once(sweep):
+    summary = sweep.job().run()
+    sweep.job().run()
+    rows = Ledger(sweep.storage).table("choices").to_pylist()
+    assert [(row["choice"], row["rank"], row["trial"], row["source"]) for row in rows] == [(0, 1, 0, ""), (0, 2, 1, "")]
+    assert [row["final"] for row in rows] == [None, summary.final]
+    for row, each in zip(rows, summary.contenders, strict=True):
+        assert (row["mean"], row["sd"], row["chance_best"], row["expected"]) == (
+            each.mean, each.sd, each.chance_best, each.expected
+        )  # fmt: skip
+        assert (row["interval_low"], row["interval_high"]) == each.interval
+        assert (row["in_sweep"], row["fair"], row["tied"], row["chosen"]) == (each.in_sweep, True, True, each.chosen)
+        assert (row["rule"], row["costs"], row["num_pieces"]) == ("tied_cheapest", "speed max, size min", 10)
+        losses = [final["loss"] for final in sweep.table("finals") if f"{final['final']}" in row["finals"].split(", ")]
+        assert tuple(losses) == each.scores
+    assert last(rows, sweep.table("finals"), "loss") == summary.choice
+    sweep.job(rule="best_mean").run()
+    rows = Ledger(sweep.storage).table("choices").to_pylist()
+    assert [(row["choice"], row["chosen"]) for row in rows] == [(0, False), (0, True), (1, True), (1, False)]
+    assert [problem for problem in check(Ledger(sweep.storage)) if problem.table == "choices"] == []
+
+
+def test_only_trainings_of_one_length_are_compared(sweep):
+    short = sweep.job(epochs=1).run()
+    long = sweep.job(epochs=6).run()
+    assert long.contenders[0].mean < short.contenders[0].mean - 0.5
+    rows = sweep.table("choices")
+    assert [row["choice"] for row in rows] == [0, 0, 1, 1]
+    assert last(rows, sweep.table("finals"), "loss") == long.choice
+    # A ledger from before the table of choices comes to the same, but for the costs, which it does not know.
+    earlier_one = earlier(
+        sweep.table("finals"), {each.key: Promise(each.in_sweep or 0.0, fair=False) for each in long.contenders},
+        objective="loss", goal="min", rule="tied_cheapest", seed=sweep.spec().seed,
+        pieces={row["final"]: sweep.state().piece_scores(row["final"], "valid") for row in sweep.table("finals")},
+    )  # fmt: skip
+    assert earlier_one == dataclasses.replace(
+        long.choice, costs=(), contenders=tuple(dataclasses.replace(each, costs={}) for each in long.contenders)
+    )
+
+
+def test_what_was_promised_expected_and_found_is_told_of_the_same_trials(tmp_path):
+    three = [(0.24, "completed", 0.60), (0.30, "completed", 0.62), (0.9, "completed", 1.3)]
+    own = Sweep(tmp_path, three, task="Pieces")
+    other = Sweep(tmp_path, [(0.6, "completed", 0.95), (0.7, "completed", 1.0)], task="Pieces", name="other")
+    summary = own.job(models=4, sources=[Source("other", other.state())], apart=0.0, samples=0).run()
+    known: Any = [dataclasses.replace(each, chosen=True) for each in summary.contenders if not each.source]
+    assert [each.expected is None for each in summary.contenders if each.source] == [True, True]
+    choice = summary.choice
+    assert choice.promised == pytest.approx(sum(each.in_sweep for each in known) / 2)
+    assert choice.expected == pytest.approx(sum(each.expected for each in known) / 2)
+    assert choice.found == pytest.approx(sum(each.mean for each in known) / 2)
+    assert "(mean of 2 of these configurations)" in summary.text()
+    unlucky = tuple(dataclasses.replace(each, expected=each.in_sweep - 0.5) for each in known)
+    text = dataclasses.replace(summary, choice=dataclasses.replace(choice, contenders=unlucky)).text()
+    assert "0.5000 better was to be expected" in text
+
+
 def test_nothing_is_chosen_of_nothing(sweep):
     state = sweep.state()
     way = Way(split="valid", rule="best_mean", costs=(), as_in_sweep=True, seed=0)
-    assert choose(state, [], [], way, sources=[]) is None
+    assert choose(state, [], way, sources=[]) is None
 
 
 def test_costs_are_metrics_of_the_task(tmp_path):
