@@ -10,6 +10,9 @@ import pyarrow.compute as pc
 from results.errors import QueryError
 from results.opening import Results, Sweep
 
+_MOST_DIGITS = 18
+"""A number of so many fits the column."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -44,13 +47,14 @@ def trial(results: Results, name: str) -> Trial:
         QueryError: it does not exist, or the name is none.
         LedgerError: no sweep of that name.
     """
-    sweep, number = _parts(results, name)
+    sweep, digits = _parts(results, name)
     rows = sweep.arrow("trials")
-    found = rows.filter(pc.equal(rows["trial"], number)).to_pylist()
+    known = rows["trial"]
+    number = int(digits) if len(digits) <= _MOST_DIGITS else -1
+    found = rows.filter(pc.equal(known, number)).to_pylist()
     if not found:
-        known = rows["trial"]
         there = f"it has {len(rows)}, {pc.min(known)} to {pc.max(known)}" if len(rows) else "it has none yet"
-        raise QueryError(f"no trial {number} in sweep {sweep.name!r}: {there}")
+        raise QueryError(f"no trial {digits} in sweep {sweep.name!r}: {there}")
     ends = {row["attempt"]: row for row in _rows(sweep, "attempt_ends", number, "attempt")}
     blank = dict.fromkeys(sweep.schema.arrow("attempt_ends").names)
     return Trial(
@@ -63,17 +67,17 @@ def trial(results: Results, name: str) -> Trial:
     )
 
 
-def _parts(results: Results, name: str) -> tuple[Sweep, int]:
+def _parts(results: Results, name: str) -> tuple[Sweep, str]:
     sweep_name, _, number = name.rpartition("/")
     if not number.isdecimal():
         raise QueryError(f"{name!r} names no trial; expected sweep/number, for example {results.sweeps[0].name}/0")
     if sweep_name:
-        return results.sweep(sweep_name), int(number)
+        return results.sweep(sweep_name), number
     only, *others = results.sweeps
     if others:
         names = ", ".join(f"{sweep.name}/{number}" for sweep in results.sweeps)
         raise QueryError(f"trial {number} of which sweep? One of {names}")
-    return only, int(number)
+    return only, number
 
 
 def _rows(sweep: Sweep, table: str, number: int, order: str) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ from results.opening import Results
 from results.schema import CONFIG, Measure
 
 UNKNOWN_DATA = "not recorded"
+PLACES = ("rank", "id")
+"""Columns that a leaderboard puts before those of the table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,12 +109,18 @@ def leaderboards(
         pareto: only rows that no other one is better than or equal to in every objective of the sweep.
 
     Raises:
-        LedgerError: nothing has been tried yet.
+        LedgerError: nothing has been tried yet, or a metric is called like a column of `PLACES`.
         QueryError: no metric or column of that name.
         CallerError: objectives that cannot be brought together.
     """
     metric, goal = objective(results, metric, goal, table)
     known = results.column_names(table)
+    for name in PLACES:
+        if name in known:
+            raise LedgerError(
+                f"table {table} has a column {name!r}, and so has every leaderboard; results export --table {table} "
+                "writes the rows, to be ranked elsewhere"
+            )
     conditions = [dataclasses.replace(each, name=column_name(each.name, known)) for each in where]
     number = "trial" if table == "trials" else "final"
     default = ["state", "epochs", "best_epoch", "train_s", *(name for name in known if name.startswith(CONFIG))]
@@ -133,7 +141,7 @@ def leaderboards(
         )
         for data, fingerprint, part in _by_data(rows)
     ]
-    shown = ["rank", "id", *dict.fromkeys(shown)]
+    shown = [*PLACES, *dict.fromkeys(shown)]
     boards = [dataclasses.replace(each, rows=each.rows.select(shown)) for each in boards]
     return sorted(boards, key=lambda board: -board.num_ranked)
 

@@ -99,8 +99,11 @@ def shown(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Returns whether a value is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a finite number that a float can be; true and false are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 LARGEST = 10**9

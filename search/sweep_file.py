@@ -30,7 +30,7 @@ def load(path: str | os.PathLike) -> SweepSpec:
     text = _text(path)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number with thousands of digits is TOML, but Python does not read it
         raise SpecError(f"{path} is not TOML: {error}; docs/sweeps.md has an example") from error
     except RecursionError as error:
         raise SpecError(f"{path} is not a sweep file: its lists are nested too deeply") from error

@@ -194,8 +194,8 @@ def declared(path: str, task: Any, group: Group = "metrics") -> dict[str, Measur
     for name, said in pairs:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise TaskError(f"task {path!r}: {group}: got the name {name!r}, expected letters, digits and _")
-        if name in _taken(group):
-            raise TaskError(f"task {path!r}: {group}: {name!r} is a column of the ledger already; choose another name")
+        if owner := _owner(group, name):
+            raise TaskError(f"task {path!r}: {group}: {name!r} is a column of {owner} already; choose another name")
         try:
             measures[name] = Measure.of(said)
         except (SchemaError, TypeError) as error:
@@ -273,11 +273,15 @@ def check_final(spec: SweepSpec, task: Any) -> None:
         )
 
 
-def _taken(group: Group) -> set[str]:
+def _owner(group: Group, name: str) -> str:
+    """Returns whose column has a name where what the task measures is to stand; "" if it is free."""
+    from results.leaderboard import PLACES
     from results.schema import COMMON
 
     tables = [table for table in TABLES.values() if group in table.varying]
-    return {column.name for table in tables for column in [*COMMON, *table.columns]}
+    if name in {column.name for table in tables for column in [*COMMON, *table.columns]}:
+        return "the ledger"
+    return "`results top`" if name in PLACES else ""
 
 
 def _module(path: str, where: str) -> ModuleType:

@@ -36,8 +36,7 @@ def show(terminal: Terminal, name: str, storage: str, as_json: bool) -> None:
     from results.comparison import summary
     from results.finding import trial
 
-    number = trial_number(name, storage)
-    if number is None:
+    if not _is_trial(name, storage):
         results = Source(names=(name,), storage=storage).open()
         figures = {sweep.name: summary(sweep) for sweep in results.sweeps}
         if as_json:
@@ -62,17 +61,17 @@ def show(terminal: Terminal, name: str, storage: str, as_json: bool) -> None:
     _show_trial(terminal, found)
 
 
-def trial_number(name: str, storage: str) -> int | None:
-    """Returns the number at the end of a trial's name, `sweep/17`; None if the name is a sweep's."""
+def _is_trial(name: str, storage: str) -> bool:
+    """Returns whether a name is that of a trial, `sweep/17`, and not of a sweep."""
     from results.ledger import Ledger
     from results.storage import Storage
 
     head, _, last = name.rpartition("/")
     if not head or not last.isdecimal():
-        return None
+        return False
     # A sweep may be called 17 as well.
     places = [Storage(name)] + ([] if "://" in name or name.startswith("/") else [Storage(storage).child(name)])
-    return None if any(Ledger(place).exists for place in places) else int(last)
+    return not any(Ledger(place).exists for place in places)
 
 
 def _sweep_of(name: str, storage: str) -> "tuple[Results, str]":
@@ -169,12 +168,11 @@ def compare(terminal: Terminal, names: tuple[str, ...], storage: str, every: boo
     from results.comparison import compare_sweeps, compare_trials
     from results.finding import trial
 
-    numbers = [trial_number(name, storage) for name in names]
-    if all(number is None for number in numbers):
+    sweeps = [name for name in names if not _is_trial(name, storage)]
+    if len(sweeps) == len(names):
         found = compare_sweeps(Source(names=names, storage=storage).open())
-    elif None in numbers:
-        plain = ", ".join(name for name, number in zip(names, numbers, strict=True) if number is None)
-        raise click.UsageError(f"trials or sweeps, not both: {plain} is no trial")
+    elif sweeps:
+        raise click.UsageError(f"trials or sweeps, not both: {', '.join(sweeps)} is no trial")
     else:
         results, ids = _all_of(names, storage)
         found = compare_trials([trial(results, name) for name in ids])

@@ -94,6 +94,8 @@ def test_what_finds_no_room_is_named(run):
         (("top", "--out", "x.xls"), "expected a name that ends in .csv, .json or .parquet"),
         (("top", "--json", "--format", "csv"), "not both"),
         (("show", "laptop/99"), "no trial 99 in sweep 'laptop': it has 16, 0 to 15"),
+        (("show", "laptop/99999999999999999999999"), "no trial 99999999999999999999999 in sweep 'laptop': it has 16"),
+        (("compare", "laptop/1", f"laptop/{2**63}"), "no trial 9223372036854775808 in sweep 'laptop'"),
         (("show", "nothing"), "known: families, laptop"),
         (("compare", "laptop/1"), "expected two or more"),
         (("compare", "laptop/1", "families"), "trials or sweeps, not both"),

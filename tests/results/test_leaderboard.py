@@ -12,6 +12,8 @@ from results.filters import condition
 from results.finding import trial
 from results.importance import importances
 from results.leaderboard import leaderboards, undominated
+from results.schema import Measure, SweepSchema
+from results.storage import Storage
 from tests.results import ledgers
 
 
@@ -173,6 +175,16 @@ def test_importance_of_too_little_or_of_mixed_data_is_refused(laptop, tmp_path):
     ledgers.plain(tmp_path, "b", 8, 3, data=("jsb", "b"))
     with pytest.raises(CallerError, match="different data"):
         importances(results.open(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["rank", "id"])
+def test_a_ledger_with_a_metric_called_like_a_column_of_the_leaderboard_says_so(tmp_path, name):
+    schema = SweepSchema(sweep="own", metrics={name: Measure()}, objectives=((name, "min"),))
+    writer = results.Writer(Storage(tmp_path), schema, session=1, next_seq=0)
+    writer.append("proposals", {"trial": 0})
+    writer.flush()
+    with pytest.raises(LedgerError, match=f"has a column '{name}', and so has every leaderboard; results export"):
+        leaderboards(results.open(tmp_path))
 
 
 def test_curves_are_those_of_the_last_attempt(laptop):

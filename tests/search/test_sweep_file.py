@@ -155,6 +155,11 @@ BAD = {
     "point that is a list": ("[[points]]\na = [1]", r"a: got \[1\], expected a text, a finite number"),
     "points as a table": ("[points]\na = 1", r"\[\[points\]\]: expected tables"),
     "a date as an option": ("[task]\nday = 2026-01-01", "day: got"),
+    "money without end": (f"money = {'9' * 400}", "money: got 9999.*…, expected a number above 0"),
+    "value without end": (f'[space]\n"a" = {"9" * 400}', "a: got 9999.*…, expected a value"),
+    "range without end": (f'[space]\n"a" = {{ high = {"9" * 400} }}', "high: got 9999.*…, expected a finite number"),
+    "option without end": (f'[space]\n"a" = {{ choice = [{"9" * 400}] }}', "choice: got .*expected texts, finite"),
+    "point without end": (f"[[points]]\na = {'9' * 400}", "a: got 9999.*…, expected a text, a finite number"),
     "CMA-ES, two objectives": ('objectives = ["a", "b"]\n[searcher]\nkind = "cmaes"', "follows one objective, got 2"),
 }  # fmt: skip
 
@@ -193,6 +198,10 @@ def test_a_budget_that_is_wrong_is_not_called_missing_too(tmp_path):
 def test_bad_toml_is_refused_with_its_line(tmp_path):
     assert "is not TOML" in (message := mistakes(tmp_path, SMALL + "x =\n"))
     assert "line 5" in message
+
+
+def test_a_number_that_python_does_not_read_is_refused(tmp_path):
+    assert "is not TOML: Exceeds the limit" in mistakes(tmp_path, SMALL + f"money = {'9' * 5000}\n")
 
 
 def test_deep_nesting_is_refused(tmp_path):

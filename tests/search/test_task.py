@@ -116,6 +116,8 @@ def test_metrics_are_declared_in_several_ways():
         ("loss", "expected a mapping such as"),
         ({"val loss": "nats"}, "got the name 'val loss'"),
         ({"epoch": "1"}, "'epoch' is a column of the ledger already"),
+        ({"rank": "1"}, "'rank' is a column of `results top` already"),
+        ({"id": "1"}, "'id' is a column of `results top` already"),
         ({"loss": 3}, "metrics: loss:"),
         ({"loss": ("nats", "x", "less")}, "goal is 'min', 'max' or None"),
     ],
