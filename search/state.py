@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from results.course import on_course
-from search.shares import priced
 from search.trial_state import ENDED, STATES, AttemptState, DecisionRow, EpochRow, State, TrialState
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class SweepState:
         time: when the last row was written.
         num_results: epochs written down, those that were trained again counted again.
         gpu_s: seconds times GPUs that ended attempts held.
-        priced_s: seconds times what has a price of what ended attempts held; see `search.shares`.
+        cpu_s: seconds times cores that ended attempts held.
         spans: session -> when its first row was written, and the last that tells of a trial.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
@@ -69,7 +68,7 @@ class SweepState:
         self.started: float | None = None
         self.time: float | None = None
         self.num_results = 0
-        self.gpu_s = self.priced_s = 0.0
+        self.gpu_s = self.cpu_s = 0.0
         self.spans: dict[int, tuple[float, float]] = {}
         self.recent_results: deque[float] = deque(maxlen=_RECENT)
         self.recent_ends: deque[float] = deque(maxlen=_RECENT)
@@ -184,12 +183,12 @@ class SweepState:
         """Rows of the table of this name."""
         return self._list("openings")
 
+    def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
     @property
     def choices(self) -> list[dict[str, Any]]:
         """Rows of the table of this name."""
         return self._list("choices")
 
-    def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
         """Returns what a final model scored on each piece of a split, as (value, weight); empty if nobody wrote it."""
         return dict(self._pieces.get((final, split), {}))
 
@@ -262,7 +261,7 @@ class SweepState:
             "time": _plain(self.time),
             "num_results": self.num_results,
             "gpu_s": _plain(self.gpu_s),
-            "priced_s": _plain(self.priced_s),
+            "cpu_s": _plain(self.cpu_s),
             "counts": self.counts(),
             "trials": {str(number): self._trial_document(trial) for number, trial in sorted(self.trials.items())},
             **{table: [_plain(_without_nulls(row)) for row in self._list(table)] for table in _KEYS},
@@ -311,7 +310,7 @@ class SweepState:
         held_s = held(trial, attempt)
         trial.gpu_s += attempt.gpus * held_s
         self.gpu_s += attempt.gpus * held_s
-        self.priced_s += priced(attempt) * held_s
+        self.cpu_s += attempt.cpus * held_s
         if number >= trial.attempt and trial.state not in ENDED:
             trial.attempt = number
             # Completed, stopped and failed end the trial only with its row in `trials`; till then it may be tried on.
@@ -419,13 +418,13 @@ class SweepState:
         return _plain(fields)
 
 
+def held(trial: TrialState, attempt: AttemptState) -> float:
 def _on_course(rows: Sequence[EpochRow]) -> list[bool]:
     """Returns which of a trial's epochs count."""
     attempt, epoch = (np.array([getattr(row, name) for row in rows]) for name in ("attempt", "epoch"))
     return on_course(np.zeros(len(rows)), attempt, epoch).tolist()
 
 
-def held(trial: TrialState, attempt: AttemptState) -> float:
     """Returns for how many seconds an attempt held its share; if its driver died, until its last sign of life."""
     if math.isfinite(attempt.wall_s):
         return attempt.wall_s
