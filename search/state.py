@@ -183,12 +183,12 @@ class SweepState:
         """Rows of the table of this name."""
         return self._list("openings")
 
-    def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
     @property
     def choices(self) -> list[dict[str, Any]]:
         """Rows of the table of this name."""
         return self._list("choices")
 
+    def piece_scores(self, final: int, split: str) -> dict[str, tuple[float, float]]:
         """Returns what a final model scored on each piece of a split, as (value, weight); empty if nobody wrote it."""
         return dict(self._pieces.get((final, split), {}))
 
@@ -418,13 +418,13 @@ class SweepState:
         return _plain(fields)
 
 
-def held(trial: TrialState, attempt: AttemptState) -> float:
 def _on_course(rows: Sequence[EpochRow]) -> list[bool]:
     """Returns which of a trial's epochs count."""
     attempt, epoch = (np.array([getattr(row, name) for row in rows]) for name in ("attempt", "epoch"))
     return on_course(np.zeros(len(rows)), attempt, epoch).tolist()
 
 
+def held(trial: TrialState, attempt: AttemptState) -> float:
     """Returns for how many seconds an attempt held its share; if its driver died, until its last sign of life."""
     if math.isfinite(attempt.wall_s):
         return attempt.wall_s
