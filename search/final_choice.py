@@ -1,12 +1,13 @@
-"""Which of the configurations that were trained anew is taken: what a sweep knows, as `results.choices` compares it."""
+"""Which of the configurations that were trained anew is taken, by what the sweeps know of them."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from results import choices
-from results.choices import Choice, Contender, Key, Promise
+from results import choices, choosing
+from results.choices import Choice, Contender, Key
+from results.choosing import Promise
 from search.final_candidates import Source
 from search.spec import FinalRule, Goal
 from search.state import SweepState
@@ -45,7 +46,7 @@ def compared(state: SweepState, rows: Iterable[Mapping[str, Any]], way: Way) -> 
         way: see `Way`.
     """
     rows = list(rows)
-    return choices.compared(rows, **_terms(state, rows, way))
+    return choosing.compared(rows, **_terms(state, rows, way))
 
 
 def choose(
@@ -68,7 +69,7 @@ def choose(
         for source in sources
         for trial in source.state.ranked()
     }
-    return choices.choose(rows, promises, rule=way.rule, **_terms(state, rows, way))
+    return choosing.choose(rows, promises, rule=way.rule, **_terms(state, rows, way))
 
 
 def written(state: SweepState, choice: Choice) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from results.report import charts
 from results.report.advice import advice
-from results.report.costs import Share, audit, busy, stretches, time_shares
-from results.report.facts import Facts, finite
+from results.report.costs import Share, audit, busy, prices, stretches, time_shares
+from results.report.facts import Facts
 from results.report.markup import count, duration, element, joined, number, prose
 from results.report.tables import MOST_ROWS, Section, details, figure, table
 
@@ -18,23 +18,27 @@ def time(facts: Facts) -> Section | None:
     shares = time_shares(facts)
     if not shares:
         return None
-    total, price = sum(share.seconds for share in shares), _price(facts)
+    total, price = sum(share.seconds for share in shares), prices(facts)
     bar = [
         h("span", class_=f"fill {s.kind}", style=f"flex-grow:{s.seconds / total:.4f}", title=_told(s))
         for s in shares
     ]  # fmt: skip
     rows = [
         [joined([h("span", class_=f"key {s.kind}"), h("span", s.name, h("small", s.meaning))]), duration(s.seconds),
-         f"{s.seconds / total:.1%}", *([f"{s.held_s / 3600 * price:.2f}"] if price is not None else [])]
+         f"{s.seconds / total:.1%}", *([f"{s.money:.2f}"] if price else [])]
         for s in shares
     ]  # fmt: skip
-    head = ["what for", "time", "share", *(["money"] if price is not None else [])]
+    head = ["what for", "time", "share", *(["money"] if price else [])]
     parts: list[Any] = [h("div", bar, class_="stack tall"), table(head, rows, caption="Time")]
     worked = sum(s.seconds for s in shares if s.kind != "waiting")
     text = f"{duration(worked)} on workers, and {duration(total - worked)} of waiting for one."
-    if price is not None:
-        text += f" At {number(price)} an hour of a GPU, or of a core where there is none, that is "
-        text += f"{sum(s.held_s for s in shares) / 3600 * price:.2f}; waiting costs nothing."
+    if price:
+        alike = len(set(price.values())) == 1 and len(price) == len(facts.names)
+        each = [number(value) if alike else f"{number(value)} ({name})" for name, value in price.items()]
+        told = ", ".join(dict.fromkeys(each))
+        text += f" At {told} an hour of a GPU, or of a core where there is none, that is "
+        text += f"{sum(s.money for s in shares):.2f}; waiting costs nothing."
+        text += "".join(f" What {name} cost is not known." for name in facts.names if name not in price)
     parts.append(h("p", text, class_="note"))
     ran = stretches(facts)
     if ran:
@@ -57,12 +61,6 @@ def time(facts: Facts) -> Section | None:
 
 def _told(share: Share) -> str:
     return f"{share.name}: {duration(share.seconds)}"
-
-
-def _price(facts: Facts) -> float | None:
-    """Returns what an hour of a GPU or a core costs, where one sweep file says so."""
-    prices = facts.asked("sweep", "price_per_hour")
-    return prices[0] if len(facts.settings) == 1 and prices and finite(prices[0]) else None
 
 
 def failures(facts: Facts) -> Section | None:

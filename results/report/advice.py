@@ -142,10 +142,10 @@ def _seeds(facts: Facts) -> list[tuple[str, str]]:
     if not facts.contenders:
         return []
     found = []
-    if len(facts.contenders) == 1:
+    if any(len(each.contenders) == 1 for each in facts.compared):
         why = "Only one was trained anew, so nothing was compared. `search final --models 3` trains the best three."
         found.append(("Compare several configurations in the end", why))
-    if max(len(each.scores) for each in facts.contenders) == 1:
+    if max(len(each.finals) for each in facts.contenders) == 1:
         why = "With one seed, nobody knows how much of a score is luck. `search final --seeds 3` makes it measurable."
         found.append(("Use more seeds in the final job", why))
     return found

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ class Share:
         kind: the colour's name in `page.css`.
         seconds: how long, over all workers.
         held_s: the same, times the GPUs that were held, or the cores where there was no GPU.
+        money: what that cost, in the sweeps whose file names a price.
         meaning: a sentence.
     """
 
@@ -25,6 +27,7 @@ class Share:
     kind: str
     seconds: float
     held_s: float
+    money: float
     meaning: str
 
 
@@ -44,32 +47,42 @@ _TRAINING = {"completed": "completed", "stopped": "stopped", "paused": "unfinish
 
 def time_shares(facts: Facts) -> list[Share]:
     """Returns where the time on workers went, by the attempts that have ended; parts without any are left out."""
-    seconds, held = dict.fromkeys(_SHARES, 0.0), dict.fromkeys(_SHARES, 0.0)
+    seconds, held, money = (dict.fromkeys(_SHARES, 0.0) for _ in range(3))
     given = {(row["id"], row["attempt"]): _devices(row) for row in facts.tables["attempts"]}
+    price = prices(facts)
 
-    def spend(kind: str, time_s: float, devices: float) -> None:
+    def spend(row: Row, kind: str, time_s: float, devices: float) -> None:
         seconds[kind] += time_s
         held[kind] += time_s * devices
+        money[kind] += time_s * devices / 3600 * price.get(row["sweep"], 0.0)
 
     for row in facts.tables["attempt_ends"]:
         devices = given.get((row["id"], row["attempt"]), 0.0)
         wall, train = row["wall_s"] or 0.0, row["train_s"] or 0.0
         start = row["start_s"] or 0.0
-        spend("waiting", row["wait_s"] or 0.0, 0.0)
+        spend(row, "waiting", row["wait_s"] or 0.0, 0.0)
         if row["outcome"] not in _TRAINING:
-            spend("failed", max(wall, train + start), devices)
+            spend(row, "failed", max(wall, train + start), devices)
             continue
-        spend(_TRAINING[row["outcome"]], train, devices)
-        spend("starting", start, devices)
-        spend("saving", max(0.0, wall - train - start), devices)
-    usual = statistics.median(given.values()) if given else 0.0
+        spend(row, _TRAINING[row["outcome"]], train, devices)
+        spend(row, "starting", start, devices)
+        spend(row, "saving", max(0.0, wall - train - start), devices)
+    usual: dict[str, list[float]] = defaultdict(list)
+    for row in facts.tables["attempts"]:
+        usual[row["sweep"]].append(_devices(row))
     for row in facts.tables["finals"]:
-        spend("final", row["train_s"] or 0.0, usual)
+        spend(row, "final", row["train_s"] or 0.0, statistics.median(usual[row["sweep"]] or [0.0]))
     return [
-        Share(name=name, kind=kind, seconds=seconds[kind], held_s=held[kind], meaning=meaning)
+        Share(name=name, kind=kind, seconds=seconds[kind], held_s=held[kind], money=money[kind], meaning=meaning)
         for kind, (name, meaning) in _SHARES.items()
         if seconds[kind] > 0
     ]
+
+
+def prices(facts: Facts) -> dict[str, float]:
+    """Returns what an hour of a GPU, or of a core where there is none, costs in each sweep whose file says so."""
+    known = {name: facts.asked("sweep", "price_per_hour", name) for name in facts.names}
+    return {name: price for name, price in known.items() if finite(price)}
 
 
 def _devices(row: Row) -> float:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.report.facts import ENSEMBLE, SINGLE, WHOLE, Facts, finite, members, unfinished
+from results.report.facts import ENSEMBLE, SINGLE, Contender, Facts, finite, members, unfinished
 from results.report.markup import count, number
 
 
@@ -45,6 +45,8 @@ class Decision:
 
 def decision(facts: Facts) -> Decision:
     """Returns what was decided, or what is known as long as nothing is."""
+    if len(facts.chosen) > 1:
+        return _several(facts)
     if facts.chosen:
         return _chosen(facts, facts.chosen[0])
     if not facts.trials:
@@ -72,7 +74,7 @@ def decision(facts: Facts) -> Decision:
         headline=f"No model has been chosen yet; {best['id']} is ahead",
         tone="open",
         reasons=tuple(reasons),
-        figures=(_objective(facts, best[facts.metric], "best trial"), *_others(facts, best)),
+        figures=(_objective(facts, best[facts.metric], "best trial"),),
     )
 
 
@@ -93,35 +95,60 @@ def _nothing(facts: Facts) -> Decision:
     )
 
 
+def _several(facts: Facts) -> Decision:
+    """Returns the choice of each sweep, and what is best over all, which is nobody's choice."""
+    reasons = []
+    for row in facts.chosen:
+        mine, kind = facts.contender_of(row), row.get("kind") or SINGLE
+        what = f"the model of trial {facts.trial_of(row)}"
+        if kind == ENSEMBLE:
+            reasons.append(
+                f"{row['sweep']} chose an ensemble of {len(members(row))} models: {facts.metric} "
+                f"{number(row[facts.metric])}."
+            )
+        elif mine is None:
+            reasons.append(f"{row['sweep']} chose {what}: {facts.metric} {number(row[facts.metric])}.")
+        else:
+            tied = [each.id for each in _compared_with(facts, row) if each.tied and each is not mine]
+            beside = f"; it cannot be told from {', '.join(tied)}" if mine.tied and tied else ""
+            reasons.append(f"{row['sweep']} chose {what}: {facts.metric} {number(mine.mean)}, {_spread(mine)}{beside}.")
+    best = min(facts.contenders, key=lambda each: facts.sign * each.mean, default=None)
+    if best is not None:
+        first, *others = facts.names
+        reasons.append(
+            f"Of all {len(facts.contenders)} configurations trained anew, {best.id} has the best mean {facts.metric}: "
+            f"{number(best.mean)}. That is no choice: each sweep compared its own, and no rule covered them all. "
+            f"`search final {first} --with {others[0] if others else first}` compares them."
+        )
+    reasons += [opened for row in facts.chosen if (opened := _openings(facts, row, f" by {row['sweep']}"))]
+    return Decision(
+        headline=f"Each of {len(facts.chosen)} sweeps has chosen a model of its own",
+        tone="chosen",
+        reasons=tuple(reasons),
+        figures=tuple(_found(facts, row, label=f"{facts.metric}, {row['sweep']}") for row in facts.chosen[:4]),
+    )
+
+
 def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
-    name, kind = facts.trial_of(row), row.get("kind") or SINGLE
-    card = facts.card_of(row)
-    reasons = list(_why(facts, name) if kind != ENSEMBLE else _together(facts, row))
-    if kind == WHOLE:
-        told = "It is trained on the validation part too, to be shipped; what follows is of trainings without that."
-        reasons.insert(0, told)
-    mine = next((each for each in facts.contenders if each.id == name and kind != ENSEMBLE), None)
+    kind = row.get("kind") or SINGLE
+    mine = facts.contender_of(row) if kind == SINGLE else None
+    reasons = list(_together(facts, row) if kind == ENSEMBLE else _why(facts, row))
     if mine is not None and mine.in_sweep is not None:
-        worse = facts.sign * (mine.standing.mean - mine.in_sweep)
+        worse = facts.sign * (mine.mean - mine.in_sweep)
         what = f"{number(abs(worse), 2)} {'worse' if worse > 0 else 'better'}" if worse else "the same"
         reasons.append(
-            f"In the sweep its trial had {number(mine.in_sweep)}; trained anew it has {number(mine.standing.mean)}, "
+            f"In the sweep its trial had {number(mine.in_sweep)}; trained anew it has {number(mine.mean)}, "
             f"{what}. Only the second was not picked for being good."
         )
-    reasons += _ahead(facts, name) if kind != ENSEMBLE else []
+    reasons += _ahead(facts, facts.trial_of(row)) if kind == SINGLE else []
     shipped = next((each for each in facts.shipped if each is not row and facts.ships(each)), None)
     if shipped is not None and shipped["sweep"] == row["sweep"]:
         reasons.append(
             f"In the bundle lies final {shipped['final']}: the same configuration, trained on the validation part too."
         )
-    openings = len([each for each in facts.tables["openings"] if each["sweep"] == row["sweep"]])
-    if openings:
-        again = " Each opening after the first makes its score more flattering." if openings > 1 else ""
-        reasons.append(f"The test split was opened {'once' if openings == 1 else f'{openings} times'}.{again}")
-    figures = [
-        *_scores(facts, row, known_models(card, "floors"))[:1],
-        _objective(facts, row[facts.metric], "seen in training" if kind == WHOLE else "trained anew"),
-    ]
+    opened = _openings(facts, row)
+    reasons += [opened] if opened else []
+    figures = [*_scores(facts, row, known_models(facts.card_of(row), "floors"))[:1], _found(facts, row)]
     return Decision(
         headline=_headline(facts, row),
         tone="chosen",
@@ -130,12 +157,41 @@ def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:
     )
 
 
+def _openings(facts: Facts, row: Mapping[str, Any], by: str = "") -> str:
+    openings = sum(each["sweep"] == row["sweep"] for each in facts.tables["openings"])
+    again = " Each opening after the first makes its score more flattering." if openings > 1 else ""
+    times = "once" if openings == 1 else f"{openings} times"
+    return f"The test split was opened {times}{by}.{again}" if openings else ""
+
+
+def _found(facts: Facts, row: Mapping[str, Any], label: str = "") -> Figure:
+    """Returns what the configuration of a chosen model has, on average; beside it what this one model has."""
+    mine = facts.contender_of(row) if (row.get("kind") or SINGLE) == SINGLE else None
+    own = number(row[facts.metric])
+    if mine is None:
+        return _objective(facts, row[facts.metric], "of the ensemble", label)
+    note = _spread(mine) + (f"; this one model {own}" if len(mine.finals) > 1 else "")
+    return _objective(facts, mine.mean, note, label)
+
+
+def _spread(mine: Contender) -> str:
+    if len(mine.finals) == 1:
+        return "trained anew once"
+    span = f", 95 %: {number(mine.interval[0])} to {number(mine.interval[1])}" if mine.interval else ""
+    return f"mean of {len(mine.finals)} trainings{span}"
+
+
+def _compared_with(facts: Facts, row: Mapping[str, Any]) -> Sequence[Contender]:
+    found = facts.compared_in(row["sweep"])
+    return found.contenders if found else ()
+
+
 def _headline(facts: Facts, row: Mapping[str, Any]) -> str:
-    kind, sweep = row.get("kind") or SINGLE, facts.source(row)
+    sweep = facts.source(row)
     of = f", of {sweep}" if len(facts.names) > 1 or sweep != row["sweep"] else ""
-    if kind == ENSEMBLE:
+    if row.get("kind") == ENSEMBLE:
         return f"An ensemble of {len(members(row))} models is chosen{of}"
-    return f"The model of trial {row['trial']} is chosen{of}" + (", trained on all but test" if kind == WHOLE else "")
+    return f"The model of trial {row['trial']} is chosen{of}"
 
 
 def _together(facts: Facts, row: Mapping[str, Any]) -> Sequence[str]:
@@ -147,58 +203,56 @@ def _together(facts: Facts, row: Mapping[str, Any]) -> Sequence[str]:
         said.append(
             text + (f" (95 % {number(span[0], 2)} to {number(span[1], 2)} over the same pieces)." if span else ".")
         )
-    if facts.contenders:
-        best = facts.contenders[0]
+    contenders = _compared_with(facts, row)
+    if contenders:
+        best = contenders[0]
         said.append(
-            f"Of {count(len(facts.contenders), 'single configuration')}, {best.id} has the best mean: "
-            f"{number(best.standing.mean)}."
+            f"Of {count(len(contenders), 'single configuration')}, {best.id} has the best mean: {number(best.mean)}."
         )
     return said
 
 
-def _why(facts: Facts, name: str) -> Sequence[str]:
-    comparison, contenders = facts.comparison, facts.contenders
-    if comparison is None or not contenders:
+def _why(facts: Facts, row: Mapping[str, Any]) -> Sequence[str]:
+    compared, mine = facts.compared_in(row["sweep"]), facts.contender_of(row)
+    if compared is None or mine is None:
         return ()
-    trainings = sum(len(each.scores) for each in contenders)
+    contenders = compared.contenders
+    trainings = sum(len(each.finals) for each in contenders)
     if len(contenders) == 1:
         seeds = "once" if trainings == 1 else f"{trainings} times"
         return (
             f"It is the only configuration that was trained anew ({seeds}), so it was compared with no other; "
             "`search final --models 3 --seeds 3` compares.",
         )
-    best, tied = contenders[0], [each for each in contenders if each.standing.tied]
+    best, tied = contenders[0], [each for each in contenders if each.tied]
     said = []
-    rules = facts.asked("final", "rule")
-    rule = f"the rule `{rules[0]}`" if len(rules) == 1 else "the rule of the final job"
-    if best.id == name:
-        second = contenders[1]
-        behind = number(abs(second.standing.difference), 2)
+    rule = f"the rule `{compared.choice.rule}`" if compared.choice.rule else "the rule of the final job"
+    if best is mine:
         said.append(
             f"Of {len(contenders)} configurations trained anew ({trainings} trainings), it has the best mean "
-            f"{facts.metric}; the next, {second.id}, is {behind} behind."
+            f"{facts.metric}; the next, {contenders[1].id}, is {number(abs(contenders[1].difference), 2)} behind."
         )
     else:
-        behind = next((abs(c.standing.difference) for c in contenders if c.id == name), None)
         said.append(
             f"Of {len(contenders)} configurations trained anew ({trainings} trainings), {best.id} has the best mean "
-            f"{facts.metric}; the chosen one is {number(behind, 2)} behind and was taken by {rule}."
+            f"{facts.metric}; the chosen one is {number(abs(mine.difference), 2)} behind and was taken by {rule}."
         )
-    if comparison.over == "nothing":
+    others = ", ".join(each.id for each in tied if each is not mine)
+    if compared.choice.over == "nothing":
         said.append("With a single seed each, no interval can be given: how much of the difference is luck is unknown.")
-    elif len(tied) > 1:
-        others = ", ".join(each.id for each in tied if each.id != name)
+    elif mine.tied and others:
         said.append(f"It cannot be told from {others}: the differences are within what chance does. Among such models, "
                     "what is cheaper to run, or sounds better to you, may decide.")  # fmt: skip
-    elif comparison.over == "pieces":
+    elif not mine.tied:
+        said.append(f"{others} {'is' if len(tied) == 1 else 'are'} ahead of it by more than chance would explain.")
+    elif compared.choice.over == "pieces":
         said.append(
             "Over other pieces this model would stay ahead. What other seeds would give is unknown with one training "
             "each, so the configuration may still be lucky."
         )
     else:
         said.append("It is ahead by more than chance would explain.")
-    mine = next((c.standing for c in contenders if c.id == name), None)
-    if mine is not None and mine.chance_best is not None:
+    if mine.chance_best is not None:
         said.append(f"The probability that it is the best of them is {mine.chance_best:.0%}.")
     return said
 
@@ -218,10 +272,13 @@ def _ahead(facts: Facts, name: str) -> list[str]:
     ]
 
 
-def _objective(facts: Facts, value: float | None, note: str) -> Figure:
+def _objective(facts: Facts, value: float | None, note: str, label: str = "") -> Figure:
     measure = facts.measure(facts.metric)
     return Figure(
-        label=facts.metric, value=number(value), note=f"{measure.unit}, {note}".strip(", "), meaning=measure.meaning
+        label=label or facts.metric,
+        value=number(value),
+        note=f"{measure.unit}, {note}".strip(", "),
+        meaning=measure.meaning,
     )
 
 
@@ -266,30 +323,11 @@ def interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
 
 
 def _others(facts: Facts, row: Mapping[str, Any]) -> list[Figure]:
-    """Returns what the model costs, as far as the task measures that."""
-    found = []
-    for name, goal in costs(facts):
+    """Returns what the model costs, by the measures that its final job went by."""
+    found, compared = [], facts.compared_in(row["sweep"])
+    for name, goal in compared.choice.costs if compared else ():
         if finite(row.get(name)):
             measure = facts.measure(name)
             note = measure.unit or ("less is better" if goal == "min" else "more is better")
             found.append(Figure(label=name, value=number(row[name], 3), note=note, meaning=measure.meaning))
     return found[:2]
-
-
-def costs(facts: Facts) -> list[tuple[str, str]]:
-    """Returns the metrics that are no scores but tell what a model costs, with what is better of each.
-
-    These are the further objectives of the sweep, what the task gave a goal, what is measured per second, and counts of
-    parameters.
-    """
-    objectives = {name: goal for sweep in facts.results.sweeps for name, goal in sweep.schema.objectives}
-    found = []
-    for name in facts.metrics[1:]:
-        measure = facts.measure(name)
-        per_second = measure.unit.endswith(("/s", "per second")) or name.endswith("_per_s")
-        goal = objectives.get(name) or measure.goal or ("max" if per_second else None)
-        goal = goal or ("min" if "parameters" in name else None)
-        values = {row[name] for row in facts.ranked if finite(row[name])}
-        if goal and len(values) > 1:
-            found.append((name, goal))
-    return found

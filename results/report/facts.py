@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from results import choices
+from results.choices import Key, final_numbers, key_of, last
+from results.choosing import Promise, earlier, length_of
 from results.curves import Curve, curves
 from results.errors import CallerError, LedgerError, ResultsError
 from results.failures import Failure, failures
@@ -16,7 +19,7 @@ from results.importance import Importance, importances
 from results.leaderboard import UNKNOWN_DATA, objective
 from results.opening import UNFINISHED, Results
 from results.schema import CONFIG, Measure
-from results.statistics import Comparison, Configuration, Standing, compare, difference, shrunken
+from results.statistics import difference
 
 Row = Mapping[str, Any]
 CARD = "bundle/card.json"
@@ -24,7 +27,7 @@ SETTINGS = "sweep.json"
 SINGLE, WHOLE, ENSEMBLE = "single", "whole", "ensemble"
 """What a final model is: trained as in the sweep, on the validation part too, or several models as one."""
 KINDS = {WHOLE: "train and valid", ENSEMBLE: "several models as one"}
-FINAL_TABLES = ("finals", "piece_scores", "samples", "openings")
+FINAL_TABLES = ("finals", "piece_scores", "choices", "samples", "openings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +106,43 @@ class Facts:
         return failures(self.results)
 
     @cached_property
-    def chosen(self) -> list[dict[str, Any]]:
-        """The final models that were chosen, at most one a sweep, the best by the objective first."""
-        found = [row for row in self.tables["finals"] if row["chosen"]]
-        return sorted(found, key=lambda row: self.sort_key(row[self.metric]))
+    def compared(self) -> list["Compared"]:
+        """What each sweep's final job compared last, in the order of the sweeps; those without one are left out."""
+        return [found for name in self.names if (found := self._compared(name)) is not None]
 
     @cached_property
-    def singles(self) -> list[dict[str, Any]]:
-        """The final trainings that are compared: of train alone, and of one model."""
-        return [row for row in self.tables["finals"] if (row.get("kind") or SINGLE) == SINGLE]
+    def contenders(self) -> list["Contender"]:
+        """The configurations that were compared, of one sweep after the other, the best mean of each first."""
+        return [each for compared in self.compared for each in compared.contenders]
+
+    @cached_property
+    def costs(self) -> list[tuple[str, str]]:
+        """The metrics by which final jobs said what is cheap to run, with what is cheaper; none if no job said so."""
+        return list(dict.fromkeys(cost for each in self.compared for cost in each.choice.costs))
+
+    def compared_in(self, sweep: str) -> "Compared | None":
+        """Returns what a sweep's final job compared last."""
+        return next((each for each in self.compared if each.sweep == sweep), None)
+
+    def contender_of(self, row: Row) -> "Contender | None":
+        """Returns the configuration of a final model among those that its sweep's final job compared last."""
+        found = self.compared_in(row["sweep"])
+        return next((each for each in found.contenders if each.key == key_of(row)), None) if found else None
+
+    @cached_property
+    def chosen(self) -> list[dict[str, Any]]:
+        """The final models that were chosen, at most one a sweep, in the order of the sweeps."""
+        found: list[dict[str, Any]] = []
+        for name in self.names:
+            compared = self.compared_in(name)
+            number = compared.choice.final if compared else None
+            mine = [row for row in self.tables["finals"] if row["sweep"] == name]
+            found += [row for row in mine if (row["chosen"] if number is None else row["final"] == number)][:1]
+        return found
+
+    def is_chosen(self, row: Row) -> bool:
+        """Whether a final model is the one that its sweep's final job chose."""
+        return any((row["sweep"], row["final"]) == (each["sweep"], each["final"]) for each in self.chosen)
 
     @cached_property
     def shipped(self) -> list[dict[str, Any]]:
@@ -120,11 +151,21 @@ class Facts:
 
     def source(self, row: Row) -> str:
         """Returns the name of the sweep that the trial of a final model belongs to."""
-        source = str(row.get("source") or "").rstrip("/")
-        if not source:
-            return row["sweep"]
-        same = (each.name for each in self.results.sweeps if source in (each.name, each.storage.uri.rstrip("/")))
-        return next(same, source.rsplit("/", 1)[-1])
+        source = str(row.get("source") or "")
+        return self._sources.get(source, source) if source else row["sweep"]
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        """Other sweeps as rows name them -> as the page does: by name, or by as many folders as tell them apart."""
+        found: dict[str, str] = {}
+        for source in dict.fromkeys(row.get("source") or "" for row in self.tables["finals"]):
+            place = source.rstrip("/")
+            here = [each.name for each in self.results.sweeps if place in (each.name, each.storage.uri.rstrip("/"))]
+            folders = place.split("/")
+            endings = ["/".join(folders[-depth:]) for depth in range(1, len(folders) + 1)]
+            taken = {*self.names, *found.values()}
+            found[source] = next((name for name in (*here, *(each for each in endings if each not in taken))), place)
+        return found
 
     def trial_of(self, row: Row) -> str:
         """Returns the id of the trial whose configuration a final model has."""
@@ -137,77 +178,56 @@ class Facts:
             return f"{row['sweep']}: ensemble of {len(members(row))}"
         return self.trial_of(row) if kind == SINGLE else f"{self.trial_of(row)} of {KINDS.get(kind, kind)}"
 
-    @cached_property
-    def comparison(self) -> Comparison | None:
-        """How the configurations compare that were trained anew; None if none of them finished."""
-        return self._compared[0]
-
-    @cached_property
-    def contenders(self) -> list["Contender"]:
-        """The configurations that were trained anew and finished, the best mean first."""
-        return self._compared[1]
-
-    @cached_property
-    def _compared(self) -> tuple[Comparison | None, list["Contender"]]:
-        done = [row for row in self.singles if row["state"] == "completed" and finite(row[self.metric])]
-        # Several sweeps are on one page only if their data is the same; within one, the data may have changed.
-        chosen = [row for row in self.chosen if row in done]
-        data = (chosen or done[-1:])[0]["data_fingerprint"] if done else None
-        of: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in done:
-            if row["data_fingerprint"] == data:
-                of[self.trial_of(row)].append(row)
-        if not of:
-            return None, []
-        pieces = self._pieces()
-        in_sweep = {row["id"]: row[self.metric] for row in self.trials}
-        configurations = [
-            Configuration(
-                name=name,
-                scores=tuple(row[self.metric] for row in rows),
-                pieces=tuple(pieces[row["sweep"], row["final"]] for row in rows)
-                if all((row["sweep"], row["final"]) in pieces for row in rows)
-                else (),
-            )
-            for name, rows in sorted(of.items(), key=lambda each: self.sort_key(in_sweep.get(each[0])))
-        ]
-        comparison = compare(configurations, goal="max" if self.goal == "max" else "min", seed=self._seed())
-        scores = {each.name: each.scores for each in configurations}
-        expected = self._without_luck(comparison.seed_sd, {row["epochs"] for row in done})
-        return comparison, [
+    def _compared(self, sweep: str) -> "Compared | None":
+        finals = [row for row in self.tables["finals"] if row["sweep"] == sweep]
+        choice = last((row for row in self.tables["choices"] if row["sweep"] == sweep), finals, self.metric)
+        choice = choice or earlier(
+            finals,
+            self._promises(sweep, length_of(finals)),
+            objective=self.metric,
+            goal=self.goal,
+            pieces={final: pieces for (name, final), pieces in self._pieces.items() if name == sweep},
+            rule=str(self.asked("final", "rule", sweep) or ""),
+            seed=self._seed(sweep),
+        )
+        if choice is None:
+            return None
+        added = {row["final"] for row in finals if (row.get("round") or 0) > 0}
+        contenders = [
             Contender(
-                id=str(each.name),
-                scores=scores[each.name],
-                raced=sum((row.get("round") or 0) > 0 for row in of[str(each.name)]),
-                in_sweep=in_sweep[each.name] if finite(in_sweep.get(str(each.name))) else None,
-                expected=expected.get(str(each.name)),
-                standing=each,
+                id=self.trial_of({"sweep": sweep, "source": each.source, "trial": each.trial}),
+                raced=len(added.intersection(each.finals)),
+                **vars(each),
             )
-            for each in comparison.standings
+            for each in choice.contenders
         ]
+        return Compared(sweep=sweep, choice=choice, contenders=contenders)
 
-    def _without_luck(self, seed_sd: float | None, epochs: set[int]) -> dict[str, float]:
-        """Returns what trials promised without the luck of being among the best; empty if that cannot be told.
+    def _promises(self, sweep: str, length: int | None) -> dict[Key, Promise]:
+        """Returns what trials had reached from which a final job that wrote no `choices` chose, the best first."""
+        finals = [row for row in self.tables["finals"] if row["sweep"] == sweep]
+        sources = dict.fromkeys((row.get("source") or "", self.source(row)) for row in finals)
+        known = [row for row in self.trials if finite(row[self.metric])]
+        known.sort(key=lambda row: (row["state"] == "stopped", self.sort_key(row[self.metric])))
+        whole = {row["id"] for row in self.ranked if row["state"] == "completed" and row["epochs"] == length}
+        return {
+            Key(source, row["trial"]): Promise(row[self.metric], fair=row["id"] in whole)
+            for row in known
+            for source, name in sources
+            if name == row["sweep"]
+        }
 
-        Only of trials that ran to their end, and only if the final trainings were as long: nothing else compares.
-        """
-        whole = [row for row in self.ranked if row["state"] == "completed" and row["epochs"] in epochs]
-        if len(epochs) != 1:
-            return {}
-        goal = "max" if self.goal == "max" else "min"
-        values = shrunken([row[self.metric] for row in whole], seed_sd, goal=goal) or []
-        return {row["id"]: value for row, value in zip(whole, values, strict=False)}
+    def _seed(self, sweep: str) -> int:
+        """Returns the seed that a final job drew with, so that the page has its figures."""
+        seed = self.asked("sweep", "seed", sweep)
+        return seed if isinstance(seed, int) and seed >= 0 else 0
 
-    def _seed(self) -> int:
-        """Returns the seed that the final job drew with, so that the page has its figures."""
-        found = self.asked("sweep", "seed")
-        return found[0] if found and isinstance(found[0], int) and found[0] >= 0 else 0
+    def asked(self, section: str, name: str, sweep: str) -> Any:
+        """Returns a setting of a sweep; None if it is not known."""
+        found = self.settings.get(sweep, {}).get(section)
+        return found.get(name) if isinstance(found, Mapping) else None
 
-    def asked(self, section: str, name: str) -> list[Any]:
-        """Returns a setting of each sweep that has it."""
-        sections = [settings.get(section) for settings in self.settings.values()]
-        return [each[name] for each in sections if isinstance(each, Mapping) and name in each]
-
+    @cached_property
     def _pieces(self) -> dict[tuple[str, int], dict[str, tuple[float, float]]]:
         """Returns the scores by piece of each final model on the split that the objective is measured on."""
         found: dict[tuple[str, int], dict[str, tuple[float, float]]] = defaultdict(dict)
@@ -225,11 +245,10 @@ class Facts:
 
         Less than 0 is better, whatever the goal. None if the pieces of the two are not known.
         """
-        known, first = self._pieces(), next(iter(members(row)), "")
-        of = [known.get((row["sweep"], number)) for number in (row["final"], int(first) if first.isdigit() else -1)]
-        if of[0] and of[1]:
+        of = [self._pieces.get((row["sweep"], number)) for number in (row["final"], *members(row)[:1])]
+        if len(of) == 2 and of[0] and of[1]:
             with contextlib.suppress(CallerError):  # the pieces are not the same
-                apart, span = difference(of[0], of[1], seed=self._seed())
+                apart, span = difference(of[0], of[1], seed=self._seed(row["sweep"]))
                 ends = sorted(self.sign * end for end in span) if span else None
                 return self.sign * apart, (ends[0], ends[1]) if ends else None
         return None
@@ -246,24 +265,31 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A configuration that was trained anew.
+class Contender(choices.Contender):
+    """A configuration that was trained anew, as the page has it.
 
     Attributes:
         id: of its trial.
-        scores: the first objective of each finished training.
-        raced: how many of these trainings racing added, because they could change the choice.
-        in_sweep: what its trial reached in the sweep; None if nothing.
-        expected: what this promised, without the luck of being among the best of many; None if it cannot be told.
-        standing: where it stands among the others.
+        raced: how many of its trainings racing added, because they could change the choice.
     """
 
     id: str
-    scores: tuple[float, ...]
     raced: int
-    in_sweep: float | None
-    expected: float | None
-    standing: Standing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What the final job of a sweep compared last.
+
+    Attributes:
+        sweep: its name.
+        choice: how configurations compare, and which was taken.
+        contenders: those of `choice`.
+    """
+
+    sweep: str
+    choice: choices.Choice
+    contenders: Sequence[Contender]
 
 
 def gather(results: Results) -> Facts:
@@ -311,9 +337,9 @@ def gather(results: Results) -> Facts:
     )
 
 
-def members(row: Row) -> list[str]:
+def members(row: Row) -> tuple[int, ...]:
     """Returns the numbers of the finals that an ensemble is made of."""
-    return [each.strip() for each in str(row.get("members") or "").split(",") if each.strip()]
+    return final_numbers(row.get("members"))
 
 
 def unfinished(facts: Facts) -> list[dict[str, Any]]:

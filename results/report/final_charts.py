@@ -16,9 +16,9 @@ ROW = 34
 
 def behind(each: Contender, sign: int) -> tuple[float, tuple[float, float] | None]:
     """Returns how far a configuration is behind the best mean, worse being more, and the interval of that."""
-    span = each.standing.difference_interval
+    span = each.difference_interval
     ends = (min(sign * span[0], sign * span[1]), max(sign * span[0], sign * span[1])) if span else None
-    return sign * each.standing.difference, ends
+    return sign * each.difference, ends
 
 
 def contenders_chart(
@@ -36,7 +36,7 @@ def contenders_chart(
     """
     left, middle, second, right, top = 132, 418, 452, WIDTH - 70, 30
     bottom = top + ROW * len(contenders)
-    axis = _around([v for c in contenders for v in (*c.scores, *(c.standing.interval or ()))])
+    axis = _around([v for c in contenders for v in (*c.scores, *(c.interval or ()))])
     gaps = [behind(each, sign) for each in contenders]
     apart = _around([0.0, *(v for gap, span in gaps for v in (gap, *(span or ())))])
 
@@ -49,8 +49,8 @@ def contenders_chart(
     rows: list[Any] = []
     for i, (each, (gap, ends)) in enumerate(zip(contenders, gaps, strict=True)):
         y = top + ROW * (i + 0.5)
-        span, chance = each.standing.interval, each.standing.chance_best
-        told = f"{each.id}: mean {number(each.standing.mean)} of {len(each.scores)}"
+        span, chance = each.interval, each.chance_best
+        told = f"{each.id}: mean {number(each.mean)} of {len(each.scores)}"
         told += f", 95 % {number(span[0])} to {number(span[1])}" if span else ""
         told += f"; {number(gap, 2)} behind the best" if i else "; the best mean"
         told += f"; chance to be the best {chance:.0%}" if chance is not None else ""
@@ -63,7 +63,7 @@ def contenders_chart(
                 h("line", x1=second, x2=right, y1=y, y2=y, class_="grid"),
                 h("line", x1=x(span[0]), x2=x(span[1]), y1=y, y2=y, class_="whisker") if span else None,
                 [h("circle", cx=x(v), cy=y, r=3.5, class_="dot seed") for v in each.scores],
-                h("path", d=f"M{x(each.standing.mean):.1f} {y - 8:.1f}v16", class_="mean"),
+                h("path", d=f"M{x(each.mean):.1f} {y - 8:.1f}v16", class_="mean"),
                 h("line", x1=x2(ends[0]), x2=x2(ends[1]), y1=y, y2=y, class_="whisker") if ends and i else None,
                 h("path", d=f"M{x2(gap):.1f} {y - 8:.1f}v16", class_="mean"),
                 h("text", f"{chance:.0%}" if chance is not None else "–", x=WIDTH - 12, y=y + 4,
@@ -99,16 +99,16 @@ def promises_chart(contenders: Sequence[Contender], metric: str, chosen: Sequenc
     expected = any(each.expected is not None for each in contenders)
     stages = ["promised in the sweep", *(["expected without luck"] if expected else []), "found by training anew"]
     places = [left + 40 + i * (right - left - 60) / (len(stages) - 1) for i in range(len(stages))]
-    values = [v for c in contenders for v in (c.in_sweep, c.expected, c.standing.mean, *(c.standing.interval or ()))]
+    values = [v for c in contenders for v in (c.in_sweep, c.expected, c.mean, *(c.interval or ()))]
     axis = _around([v for v in values if v is not None])
 
     def y(value: float) -> float:
         return bottom - (axis.at(value) or 0.0) * (bottom - top)
 
     drawn = []
-    beside = _apart([y(each.standing.mean) for each in contenders], 14.0)
+    beside = _apart([y(each.mean) for each in contenders], 14.0)
     for each, label in zip(contenders, beside, strict=True):
-        mean, span = each.standing.mean, each.standing.interval
+        mean, span = each.mean, each.interval
         steps = [(places[0], each.in_sweep), (places[1], each.expected), (places[-1], mean)]
         steps = [(x, value) for x, value in steps if value is not None]
         told = f"{each.id}: promised {number(each.in_sweep)}"

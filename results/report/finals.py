@@ -1,10 +1,11 @@
 """The configurations that were trained anew: how they compare, what was promised of them, and what was made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from results.report.decision import costs, interval, known_models, score_names
-from results.report.facts import ENSEMBLE, KINDS, WHOLE, Contender, Facts, finite
+from results.choices import Choice
+from results.report.decision import interval, known_models, score_names
+from results.report.facts import ENSEMBLE, KINDS, WHOLE, Compared, Facts, finite
 from results.report.final_charts import behind, contenders_chart, promises_chart
 from results.report.markup import Markup, Numeral, count, element, joined, number
 from results.report.tables import details, figure, table
@@ -20,40 +21,53 @@ _KINDS = {
 def finals(facts: Facts) -> list[Any]:
     """Returns how the configurations compare that were trained anew; nothing if none was."""
     parts: list[Any] = []
-    if facts.contenders:
-        parts += [h("h3", "Trained anew"), *_comparison(facts)]
+    for compared in facts.compared:
+        parts += [h("h3", f"Trained anew{_of(facts, compared)}"), *_comparison(facts, compared)]
     failed = [row for row in facts.tables["finals"] if row["state"] == "failed"]
     if failed:
         parts.append(h("p", f"{count(len(failed), 'final training')} failed: {failed[-1]['reason']}", class_="note"))
-    if facts.contenders:
-        parts += _promises(facts)
+    for compared in facts.compared:
+        parts += _promises(facts, compared)
     return [*parts, _shipped(facts), *(_scores(facts, row) for row in facts.chosen)]
 
 
-def _comparison(facts: Facts) -> list[Any]:
-    chosen = [facts.trial_of(row) for row in facts.chosen if row.get("kind") != ENSEMBLE]
+def _of(facts: Facts, compared: Compared) -> str:
+    return f", by {compared.sweep}" if len(facts.compared) > 1 else ""
+
+
+def _mark(facts: Facts, compared: Compared, name: str) -> str:
+    """Returns the id of an element that a page has for each sweep."""
+    place = facts.compared.index(compared)
+    return f"{name}-{place + 1}" if place else name
+
+
+def _chosen(compared: Compared) -> list[str]:
+    """Returns whose model was taken; nobody's if that is an ensemble."""
+    return [each.id for each in compared.contenders if each.chosen]
+
+
+def _comparison(facts: Facts, compared: Compared) -> list[Any]:
+    contenders, chosen, about = compared.contenders, _chosen(compared), _mark(facts, compared, "anew")
     parts: list[Any] = []
-    if len(facts.contenders) > 1:
+    if len(contenders) > 1:
         text = "Dots are single trainings with fresh seeds, the stroke is their mean, the line its 95 % interval. At "
         text += "the right the distance to the best mean, with its interval over the same seeds and pieces."
-        if all(each.standing.interval is None for each in facts.contenders):
+        if all(each.interval is None for each in contenders):
             text = "Dots are single trainings with fresh seeds; with one each, there is no interval."
-        chart = contenders_chart(
-            facts.contenders, facts.metric, facts.measure(facts.metric).unit, chosen, sign=facts.sign, about="anew"
-        )
-        parts.append(figure(chart, text, about="anew"))
+        unit = facts.measure(facts.metric).unit
+        chart = contenders_chart(contenders, facts.metric, unit, chosen, sign=facts.sign, about=about)
+        parts.append(figure(chart, text, about=about))
     rows = []
-    for each in facts.contenders:
-        standing, span, chance = each.standing, each.standing.interval, each.standing.chance_best
+    for each in contenders:
+        span, chance, trainings = each.interval, each.chance_best, len(each.finals)
         gap, ends = behind(each, facts.sign)
-        badge = "chosen" if each.id in chosen else "tied" if standing.tied and chance is not None else ""
+        badge = "chosen" if each.id in chosen else "tied" if each.tied and chance is not None else ""
         rows.append([
             h("b" if each.id in chosen else "span", each.id, _badge(badge)),
-            standing.mean,
+            each.mean,
             f"{number(span[0])} to {number(span[1])}" if span else "–",
-            number(standing.sd, 2),
-            Numeral(h("span", number(standing.num_trainings), h("small", f"{each.raced} by racing")))
-            if each.raced else standing.num_trainings,
+            number(each.sd, 2),
+            Numeral(h("span", number(trainings), h("small", f"{each.raced} by racing"))) if each.raced else trainings,
             f"{number(gap, 2)} ({number(ends[0], 2)} to {number(ends[1], 2)})" if ends and gap else number(gap, 2),
             f"{chance:.0%}" if chance is not None else "–",
             each.in_sweep,
@@ -61,7 +75,8 @@ def _comparison(facts: Facts) -> list[Any]:
         ])  # fmt: skip
     head = ["trial", f"mean {facts.metric}", "95 % interval", "deviation", "trainings", "behind the best",
             "chance to be best", "in the sweep", "expected of it"]  # fmt: skip
-    parts.append(table(head, rows, [c.id for c in facts.contenders], "Configurations that were trained anew"))
+    caption = f"Configurations that were trained anew{_of(facts, compared)}"
+    parts.append(table(head, rows, [each.id for each in contenders], caption))
     return parts
 
 
@@ -69,37 +84,34 @@ def _badge(text: str) -> Markup | None:
     return joined([" ", h("span", text, class_="badge")]) if text else None
 
 
-def _promises(facts: Facts) -> list[Any]:
+def _promises(facts: Facts, compared: Compared) -> list[Any]:
     """Returns the winner's curse: the best of many scores are the lucky ones."""
-    known = [each for each in facts.contenders if each.in_sweep is not None]
+    known = [each for each in compared.contenders if each.fair]
     if not known:
         return []
-    chosen = [facts.trial_of(row) for row in facts.chosen if row.get("kind") != ENSEMBLE]
+    about = _mark(facts, compared, "promised")
+    chart = promises_chart(known, facts.metric, _chosen(compared), about=about)
     return [
-        h("h3", "What the sweep had promised"),
-        figure(promises_chart(known, facts.metric, chosen, about="promised"), promised(facts, known), about="promised"),
+        h("h3", f"What the sweep had promised{_of(facts, compared)}"),
+        figure(chart, promised(facts, compared.choice), about=about),
     ]
 
 
-def promised(facts: Facts, known: Sequence[Contender]) -> str:
-    """Returns in sentences how far the sweep's scores were from what training anew gave."""
-    text = "The best of many scores are partly lucky ones, so the sweep promises too much. "
-    gap = _apart(_mean_gap(facts, known, "in_sweep"))
-    text += f"On average, training anew gave scores {gap} than the sweep had promised"
-    told = [each for each in known if each.expected is not None]
-    if told:
-        expected = _mean_gap(facts, told, "in_sweep", "expected")
-        return f"{text}; {_apart(expected)} was to be expected from the spread of trials and seeds."
+def promised(facts: Facts, choice: Choice) -> str:
+    """Returns in sentences how far the sweep's scores were from what training anew gave; "" if they do not compare."""
+    if choice.promised is None or choice.found is None:
+        return ""
+    some = "" if choice.kept == len(choice.contenders) else f" of {choice.kept} of these configurations"
+    text = "The best of many scores are partly lucky ones. "
+    text += f"On average, training anew gave scores{some} {_apart(facts.sign * (choice.found - choice.promised))} than "
+    text += "the sweep had promised"
+    if choice.expected is not None:
+        expected = _apart(facts.sign * (choice.expected - choice.promised))
+        return f"{text}; {expected} was to be expected from the spread of trials and seeds."
     return (
         f"{text}. What was to be expected cannot be told: that takes a configuration with two seeds, three trials that "
         "ran to their end, and final trainings as long as theirs."
     )
-
-
-def _mean_gap(facts: Facts, known: Sequence[Contender], start: str, end: str = "") -> float:
-    """Returns how much worse, on average, the end is than the start; by default the mean of the trainings."""
-    gaps = [(getattr(each, end) if end else each.standing.mean) - getattr(each, start) for each in known]
-    return facts.sign * sum(gaps) / len(gaps)
 
 
 def _apart(worse: float) -> str:
@@ -112,13 +124,13 @@ def _shipped(facts: Facts) -> Markup | None:
     if not rows:
         return None
     names = list(dict.fromkeys(n for row in rows for n in score_names(facts, row)))
-    spent = [name for name, _ in costs(facts) if any(finite(row.get(name)) for row in rows)]
+    spent = [name for name, _ in facts.costs if any(finite(row.get(name)) for row in rows)]
     body = []
     for row in rows:
         value = number(row.get(facts.metric))
         seen = h("span", value, h("small", "seen in training")) if row["kind"] == WHOLE else h("span", value)
         about = f"of the finals {row['members']}" if row.get("members") else ""
-        badge = "chosen" if row["chosen"] else "shipped" if facts.ships(row) else ""
+        badge = "chosen" if facts.is_chosen(row) else "shipped" if facts.ships(row) else ""
         gain = facts.gain(row) if row["kind"] == ENSEMBLE else None
         body.append([
             h("span", facts.name_of(row), _badge(badge), h("small", about) if about else None),

@@ -57,20 +57,24 @@ class Outside:
 def makers(facts: Facts) -> list[Maker]:
     """Returns the models with samples to compare: those chosen or shipped first, then the tied ones, then the rest.
 
-    A model whose configuration has been ruled out since it made them is left out, unless none is chosen.
+    A model whose configuration has been ruled out since it made them is left out, unless its sweep has chosen none; so
+    are samples that are gone.
     """
     of: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in facts.tables["samples"]:
+        if not row["path"]:
+            continue
         of[row["sweep"], row["final"]].append(row)
     known = {(row["sweep"], row["final"]): row for row in facts.tables["finals"]}
-    contenders = {each.id: (place, each) for place, each in enumerate(facts.contenders)}
+    places = {(each.sweep, one.key): i for each in facts.compared for i, one in enumerate(each.contenders)}
+    decided = {row["sweep"] for row in facts.chosen}
     found: list[tuple[Any, Maker]] = []
     for key, samples in of.items():
-        row = known.get(key, {"sweep": key[0], "final": key[1], "trial": "?", "chosen": False})
-        single = (row.get("kind") or SINGLE) == SINGLE
-        place, contender = contenders.get(facts.trial_of(row), (len(contenders), None)) if single else (1e6, None)
-        chosen = bool(row["chosen"])
-        if facts.chosen and not chosen and single and not (contender and contender.standing.tied):
+        row = known.get(key, {"sweep": key[0], "final": key[1], "trial": "?"})
+        single, chosen = (row.get("kind") or SINGLE) == SINGLE, facts.is_chosen(row)
+        contender = facts.contender_of(row) if single else None
+        place = places[key[0], contender.key] if contender else 1e6
+        if key[0] in decided and not chosen and single and not (contender and contender.tied):
             continue
         badge = "chosen" if chosen else "shipped" if facts.ships(row) and not single else ""
         maker = Maker(row=row, name=facts.name_of(row), badge=badge, contender=contender, samples=samples)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.report.attachments import Attached, Attachment, attach, kinds
-from results.report.decision import costs
 from results.report.facts import WHOLE, Facts, Row, finite
 from results.report.makers import KINDS, ORIGINAL, Maker, makers, outside, references
 from results.report.markup import Markup, Numeral, count, element, joined, number, prose
@@ -117,23 +116,30 @@ def _grouped(cards: Sequence[tuple[dict[str, Any], Markup]], kind: str, *, sever
 
 def _compared(facts: Facts, known: Sequence[Maker]) -> Markup:
     """Returns the models side by side: their scores, their costs, and how many of their samples are marked."""
-    spent = [name for name, _ in costs(facts) if any(finite(maker.row.get(name)) for maker in known)]
+    spent = [name for name, _ in facts.costs if any(finite(maker.row.get(name)) for maker in known)]
     rows = []
     for maker in known:
-        standing = maker.contender.standing if maker.contender else None
+        contender = maker.contender
         own = [row for row in maker.samples if row.get("kind") != ORIGINAL]
         marked = sum(bool(outside(facts, row)) for row in own)
         rows.append([
             _who(maker),
-            standing.mean if standing else maker.row.get(facts.metric) if maker.row.get("kind") != WHOLE else None,
-            f"{number(standing.interval[0])} to {number(standing.interval[1])}"
-            if standing and standing.interval else "–",
+            contender.mean if contender else maker.row.get(facts.metric) if maker.row.get("kind") != WHOLE else None,
+            f"{number(contender.interval[0])} to {number(contender.interval[1])}"
+            if contender and contender.interval else "–",
             *(maker.row.get(name) for name in spent),
             len(own),
             marked,
         ])  # fmt: skip
     head = ["model", f"mean {facts.metric}", "95 % interval", *spent, "samples", "of them marked"]
-    text = "These models cannot be told apart by their scores, so hear and see what each of them makes."
+    if len({maker.row["sweep"] for maker in known}) > 1:
+        text = (
+            "Each sweep chose by itself, and models of different sweeps were not compared. Hear and see what they make."
+        )
+    elif all(maker.contender and maker.contender.tied for maker in known):
+        text = "These models cannot be told apart by their scores, so hear and see what each of them makes."
+    else:
+        text = "Hear and see what each of these models makes."
     ids = [facts.trial_of(maker.row) for maker in known]
     return joined([h("p", text), table(head, rows, ids, "The models whose samples follow")])
 

@@ -10,7 +10,7 @@ import numpy as np
 from results.leaderboard import undominated
 from results.report import charts, drawing, space_charts
 from results.report.costs import stops_by_rung
-from results.report.decision import costs, decision
+from results.report.decision import decision
 from results.report.facts import Facts, finite
 from results.report.finals import finals
 from results.report.markup import Markup, count, element, joined, number, prose
@@ -225,7 +225,7 @@ def _ranges(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
 def pareto(facts: Facts) -> Section | None:
     """Returns the score against what a model costs, where that was measured."""
     figures = []
-    for name, goal in costs(facts)[:4]:
+    for name, goal in _costs(facts)[:4]:
         rows = [row for row in facts.ranked if finite(row[name])]
         if len(rows) < 2:
             continue
@@ -249,3 +249,25 @@ def pareto(facts: Facts) -> Section | None:
         return None
     keys = drawing.legend([("dot good", "beaten by none"), ("dot completed", "completed"), ("dot stopped", "stopped")])
     return "pareto", "Score against cost", joined([keys, *figures])
+
+
+def _costs(facts: Facts) -> list[tuple[str, str]]:
+    """Returns the metrics that are no scores but tell what a model costs, with what is better of each.
+
+    These are the further objectives, and those by which the final jobs said what is cheap. Where none did, it is what
+    the task gave a goal, what is measured per second, and counts of parameters.
+    """
+    objectives = {name: goal for sweep in facts.results.sweeps for name, goal in sweep.schema.objectives}
+    known = objectives | dict(facts.costs)
+    if not facts.costs:
+        for name in facts.metrics:
+            measure = facts.measure(name)
+            per_second = measure.unit.endswith(("/s", "per second")) or name.endswith("_per_s")
+            goal = measure.goal or ("max" if per_second else "min" if "parameters" in name else None)
+            known |= {name: goal} if goal and name not in known else {}
+    known.pop(facts.metric, None)
+    return [
+        (name, goal)
+        for name, goal in known.items()
+        if len({row[name] for row in facts.ranked if finite(row.get(name))}) > 1
+    ]

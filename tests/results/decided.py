@@ -1,14 +1,20 @@
 """A sweep whose final job is over: configurations trained anew, tied ones, samples of each with their files, a card."""
 
+import dataclasses
 import io
 import json
 import math
 import wave
 import zlib
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from results import choosing
+from results.choices import Choice, Key, key_of, rows
+from results.choosing import Promise
 from results.schema import Measure
 from results.storage import Storage
 from tests.results import ledgers
@@ -59,7 +65,12 @@ class Decided(ledgers.Sweep):
     num_samples = 0
 
     def __init__(self, folder: Path | str, name: str = "laptop", **kwargs):
+        self.said: dict[str, list[dict]] = defaultdict(list)
         super().__init__(folder, name, measures=MEASURES, **kwargs)
+
+    def add(self, table: str, **row) -> int:
+        self.said[table].append(row)
+        return super().add(table, **row)
 
     def final(self, trial: int, value: float, **about) -> int:
         number = self.num_finals
@@ -70,6 +81,26 @@ class Decided(ledgers.Sweep):
                "notes_per_s": 1000.0 + 50 * trial, "train_loss": value}  # fmt: skip
         self.add("finals", final=number, trial=trial, **(row | about))
         return number
+
+    def choose(self, *, costs=(("notes_per_s", "max"),), rule: Any = "tied_cheapest", number: int = 0) -> Choice:
+        """Writes how the final trainings compare, as a final job does, and which is taken."""
+        finals = [row for row in self.said["finals"] if row["kind"] == "single"]
+        promises = {
+            Key("", row["trial"]): Promise(row["val_nll"], fair=row["state"] == "completed")
+            for row in sorted(self.said["trials"], key=lambda row: (row["state"] == "stopped", row["val_nll"]))
+        }
+        finals.sort(key=lambda row: list(promises).index(key_of(row)))
+        pieces = defaultdict(dict)
+        for row in self.said["piece_scores"]:
+            pieces[row["final"]][row["piece"]] = (row["value"], row["weight"])
+        found = choosing.choose(finals, promises, objective="val_nll", goal="min", pieces=pieces, rule=rule,
+                                costs=costs, seed=1)  # fmt: skip
+        assert found is not None
+        final = min((n for n in found.winner.finals), key=lambda n: self.said["finals"][n]["val_nll"])
+        found = dataclasses.replace(found, final=final)
+        for row in rows(found, number):
+            self.add("choices", **row)
+        return found
 
     def sample(self, final: int, name: str, *, files: dict | None = None, path: str = "", **about) -> None:
         path = path or f"finals/samples/{final}/{name}.mid"
@@ -86,7 +117,9 @@ def decided(folder: Path | str, name: str = "laptop", *, files: dict | None = No
     return sweep.storage
 
 
-def begun(folder: Path | str, name: str = "laptop", *, files: dict | None = None, **kwargs) -> Decided:
+def begun(
+    folder: Path | str, name: str = "laptop", *, files: dict | None = None, choices: bool = True, **kwargs
+) -> Decided:
     """A sweep to which more may be added, not yet flushed.
 
     Trials 0 to 9 completed, 10 to 14 stopped; 0, 1 and 2 trained anew three times, the first two tied, 0 chosen.
@@ -98,6 +131,7 @@ def begun(folder: Path | str, name: str = "laptop", *, files: dict | None = None
         folder: of the sweeps.
         name: of the sweep.
         files: arguments of `write_files`; None writes no files.
+        choices: whether the choice is an event, as it is since version 3 of the schema.
         kwargs: of the sweep.
     """
     sweep = Decided(folder, name, **kwargs)
@@ -111,6 +145,8 @@ def begun(folder: Path | str, name: str = "laptop", *, files: dict | None = None
     sweep.final(1, 0.82, round=1)
     sweep.final(0, 0.5, kind="whole")
     sweep.final(0, 0.78, kind="ensemble", members="0, 1, 2")
+    if choices:
+        sweep.choose()
     sweep.add("openings", opening=0, who="me", command="search final", split="test", model="finals/0", data="music21",
               data_fingerprint="f" * 64)  # fmt: skip
     for final, piece in ((0, PIECE), (3, "bwv2")):

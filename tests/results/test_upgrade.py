@@ -9,7 +9,8 @@ import pytest
 
 from results import upgrade
 from results.checking import check
-from results.choices import Key, Promise, earlier
+from results.choices import Key
+from results.choosing import Promise, earlier
 from results.errors import SchemaError
 from results.ledger import Ledger, Writer
 from results.schema import SCHEMA_VERSION, Measure, SweepSchema

@@ -5,9 +5,12 @@ from typing import Any, get_args
 
 import pytest
 
+import results
 from results.checking import check
-from results.choices import Promise, earlier, last
+from results.choices import last
+from results.choosing import Promise, earlier
 from results.ledger import Ledger
+from results.report.facts import gather
 from results.statistics import RULES
 from search.errors import TaskError
 from search.final_candidates import Source
@@ -186,6 +189,8 @@ def test_only_trainings_of_one_length_are_compared(sweep):
     rows = sweep.table("choices")
     assert [row["choice"] for row in rows] == [0, 0, 1, 1]
     assert last(rows, sweep.table("finals"), "loss") == long.choice
+    [compared] = gather(results.open(sweep.storage.uri)).compared
+    assert compared.choice == long.choice
     # A ledger from before the table of choices comes to the same, but for the costs, which it does not know.
     earlier_one = earlier(
         sweep.table("finals"), {each.key: Promise(each.in_sweep or 0.0, fair=False) for each in long.contenders},
@@ -195,6 +200,17 @@ def test_only_trainings_of_one_length_are_compared(sweep):
     assert earlier_one == dataclasses.replace(
         long.choice, costs=(), contenders=tuple(dataclasses.replace(each, costs={}) for each in long.contenders)
     )
+
+
+def test_the_page_keeps_sweeps_of_one_name_apart_as_the_job_does(tmp_path):
+    (tmp_path / "old").mkdir()
+    own = Sweep(tmp_path, [(0.24, "completed", 0.60)], task="Pieces")
+    other = Sweep(tmp_path / "old", [(0.60, "completed", 0.95)], task="Pieces")
+    summary = own.job(sources=[Source(other.storage.uri, other.state())], apart=0.0, samples=0).run()
+    found = gather(results.open(own.storage.uri)).contenders
+    assert [(each.id, each.mean) for each in found] == [
+        (name, each.mean) for name, each in zip(("toy/0", "old/toy/0"), summary.contenders, strict=True)
+    ]
 
 
 def test_what_was_promised_expected_and_found_is_told_of_the_same_trials(tmp_path):
