@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from results.errors import CallerError
 from results.finding import Trial
@@ -107,13 +109,15 @@ def summary(sweep: Sweep) -> dict[str, Any]:
     objectives = sweep.schema.objectives
     columns = ["trial", "state", "epochs", "train_s", "gpu_s", "data", "data_fingerprint"]
     columns += [name for name, _ in objectives]
-    rows = sweep.arrow("trials", columns).to_pylist()
+    own = {"trials": columns, "sessions": ["data", "data_fingerprint"], "openings": ["opening"]}
+    tables = sweep.tables({name: [*own.get(name, ()), "session", "time"] for name in (*_AT_WORK, "openings")})
+    rows = tables["trials"].to_pylist()
     metric, goal = objectives[0] if objectives else ("", "min")
     sign = 1 if goal == "min" else -1
     finite = [row for row in rows if metric and row[metric] is not None and math.isfinite(row[metric])]
     best = min(finite, key=lambda row: (sign * row[metric], row["trial"]), default=None)
     states = Counter(row["state"] for row in rows)
-    sessions = sweep.arrow("sessions", ["session", "data", "data_fingerprint"]).to_pylist()
+    sessions = tables["sessions"].to_pylist()
     newest = best or (sessions[-1] if sessions else {})
     return {
         "objective": ", ".join(f"{name} {way}" for name, way in objectives),
@@ -121,23 +125,26 @@ def summary(sweep: Sweep) -> dict[str, Any]:
         "best_trial": f"{sweep.name}/{best['trial']}" if best else None,
         "trials": len(rows),
         **dict(sorted(states.items())),
-        "finals": len(sweep.arrow("finals", ["final"])),
-        "openings": len(sweep.arrow("openings", ["opening"])),
+        "finals": len(tables["finals"]),
+        "openings": len(tables["openings"]),
         "sessions": len(sessions),
         "epochs": sum(row["epochs"] or 0 for row in rows),
         "train_s": sum(row["train_s"] or 0.0 for row in rows),
         "gpu_s": sum(row["gpu_s"] or 0.0 for row in rows),
-        "wall_s": _wall_s(sweep),
+        "wall_s": _wall_s(tables[table] for table in _AT_WORK),
         "data": newest.get("data"),
         "data_fingerprint": newest.get("data_fingerprint"),
     }
 
 
-def _wall_s(sweep: Sweep) -> float:
+_AT_WORK = ("sessions", "proposals", "attempts", "epochs", "attempt_ends", "trials", "finals")
+"""Tables whose rows say when the driver was at work."""
+
+
+def _wall_s(tables: Iterable[pa.Table]) -> float:
     """Returns for how long the driver was at work: first to last event of every session."""
     spans: dict[int, list[Any]] = {}
-    for table in ("sessions", "proposals", "attempts", "epochs", "attempt_ends", "trials", "finals"):
-        rows = sweep.arrow(table, ["session", "time"])
+    for rows in tables:
         if not len(rows):
             continue
         by_session = rows.group_by("session").aggregate([("time", "min"), ("time", "max")]).to_pylist()

@@ -58,7 +58,8 @@ def curves(results: Results, metric: str | None = None, ids: Sequence[str] | Non
         LedgerError: no epoch has ended yet.
     """
     metric, _ = objective(results, metric, "min" if metric else None)
-    rows = results.arrow("epochs", ["sweep", "trial", "epoch", metric])
+    tables = results.tables({"epochs": ["sweep", "trial", "epoch", metric], "trials": ["sweep", "trial", "state"]})
+    rows = tables["epochs"]
     if not len(rows):
         raise LedgerError(
             f"{', '.join(s.name for s in results.sweeps)}: no epoch has ended yet, so there are no curves"
@@ -70,8 +71,7 @@ def curves(results: Results, metric: str | None = None, ids: Sequence[str] | Non
     points: dict[str, dict[int, float]] = defaultdict(dict)
     for name, epoch, value in zip(names.to_pylist(), rows["epoch"].to_pylist(), rows[metric].to_pylist(), strict=True):
         points[name][epoch] = math.nan if value is None else value
-    trials = results.arrow("trials", ["sweep", "trial", "state"]).to_pylist()
-    states = {f"{row['sweep']}/{row['trial']}": row["state"] for row in trials}
+    states = {f"{row['sweep']}/{row['trial']}": row["state"] for row in tables["trials"].to_pylist()}
     return [
         Curve(
             id=name,

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.filters import Condition, chosen_rows
+from results.filters import Condition, rows_where
 from results.opening import Results
 from results.schema import CONFIG
 
@@ -51,11 +51,12 @@ def failures(results: Results, where: Sequence[Condition] = ()) -> list[Failure]
     Raises:
         QueryError: an unknown column or an impossible value in a condition.
     """
-    trials = chosen_rows(results, "trials", where).to_pylist()
-    kept = {(row["sweep"], row["trial"]) for row in trials}
     names = ["sweep", "trial", "attempt", "outcome", "reason_kind", "reason", "detail", "own_fault", "wall_s"]
+    tables = results.tables({"trials": None, "attempt_ends": names})
+    trials = rows_where(tables["trials"], where).to_pylist()
+    kept = {(row["sweep"], row["trial"]) for row in trials}
     attempts: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in results.arrow("attempt_ends", names).to_pylist():
+    for row in tables["attempt_ends"].to_pylist():
         if row["outcome"] in {"failed", "lost"} and (row["sweep"], row["trial"]) in kept:
             attempts[row["reason_kind"] or "unknown"].append(row)
     failed: dict[str, list[Mapping[str, Any]]] = defaultdict(list)

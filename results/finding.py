@@ -48,22 +48,23 @@ def trial(results: Results, name: str) -> Trial:
         LedgerError: no sweep of that name.
     """
     sweep, digits = _parts(results, name)
-    rows = sweep.arrow("trials")
+    tables = sweep.tables(dict.fromkeys(("trials", "attempts", "attempt_ends", "epochs", "decisions")))
+    rows = tables["trials"]
     known = rows["trial"]
     number = int(digits) if len(digits) <= _MOST_DIGITS else -1
     found = rows.filter(pc.equal(known, number)).to_pylist()
     if not found:
         there = f"it has {len(rows)}, {pc.min(known)} to {pc.max(known)}" if len(rows) else "it has none yet"
         raise QueryError(f"no trial {digits} in sweep {sweep.name!r}: {there}")
-    ends = {row["attempt"]: row for row in _rows(sweep, "attempt_ends", number, "attempt")}
+    ends = {row["attempt"]: row for row in _rows(tables["attempt_ends"], number, "attempt")}
     blank = dict.fromkeys(sweep.schema.arrow("attempt_ends").names)
     return Trial(
         id=f"{sweep.name}/{number}",
         sweep=sweep,
         row=found[0],
-        epochs=_rows(sweep, "epochs", number, "epoch"),
-        attempts=[ends.get(row["attempt"], blank) | row for row in _rows(sweep, "attempts", number, "attempt")],
-        decisions=_rows(sweep, "decisions", number, "seq"),
+        epochs=_rows(tables["epochs"], number, "epoch"),
+        attempts=[ends.get(row["attempt"], blank) | row for row in _rows(tables["attempts"], number, "attempt")],
+        decisions=_rows(tables["decisions"], number, "seq"),
     )
 
 
@@ -80,6 +81,5 @@ def _parts(results: Results, name: str) -> tuple[Sweep, str]:
     return only, number
 
 
-def _rows(sweep: Sweep, table: str, number: int, order: str) -> list[dict[str, Any]]:
-    rows: pa.Table = sweep.arrow(table)
+def _rows(rows: pa.Table, number: int, order: str) -> list[dict[str, Any]]:
     return rows.filter(pc.equal(rows["trial"], number)).sort_by(order).to_pylist()

@@ -67,28 +67,19 @@ class Ledger:
         return max((p.flush.session for parts in self.parts.listing().values() for p in parts), default=0)
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Returns a table as readers see it: of the rows with equal keys the last one, sorted by `seq`.
-
-        Epochs that a trial gave up, for a later attempt went on from one before them, are not among them.
-
-        Args:
-            name: a name of `TABLES`.
-            columns: only these, which is faster; None: all.
-
-        Raises:
-            SchemaError: there is no such table.
-            QueryError: there is no such column.
-        """
-        find(name)
-        rows = self._rows([name], {name: columns}, deciding(name), superseded=False)[name]
-        rows = rows.filter(pa.array(seen(rows, name)))
-        return rows if columns is None else rows.select(list(columns))
+        """Returns `Look.table` of this moment. Who needs several tables that belong together asks `at_once`."""
+        return self.at_once(lambda look: look.table(name, columns))
 
     def raw(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Returns every row of a table that was written, sorted by `seq`; arguments and errors as `table`."""
-        find(name)
-        rows = self._rows([name], {name: columns}, ("seq",))[name]
-        return rows if columns is None else rows.select(list(columns))
+        """Returns `Look.raw` of this moment."""
+        return self.at_once(lambda look: look.raw(name, columns))
+
+    def at_once(self, read: "Callable[[Look], Made]") -> Made:
+        """Returns what `read` makes of tables that are all from one look at the folder.
+
+        A driver that writes meanwhile is seen in all of them or in none. `read` may be called several times.
+        """
+        return self.steady(lambda listing: read(Look(self, listing)))
 
     def events(self, columns: Mapping[str, list[str]] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields every event in its order, as the name of its table and a row with all columns, null as None.
@@ -99,7 +90,7 @@ class Ledger:
         """
         columns = dict(columns or {})
         tables = [name for name in TABLES if columns.get(name) != []]
-        rows = self._rows(tables, columns, ("seq",))
+        rows = self.at_once(lambda look: {name: look.raw(name, _with_seq(columns.get(name))) for name in tables})
         seqs = [rows[name].column("seq").to_numpy() for name in tables]
         owner = np.concatenate([np.full(len(seq), place, np.int8) for place, seq in enumerate(seqs)])
         order = owner[np.argsort(np.concatenate(seqs), kind="stable")].tolist()
@@ -132,43 +123,6 @@ class Ledger:
         read = self.storage.each(lambda part: self.parts.read(part, self.schema), parts)
         return [part for part, rows in zip(parts, read, strict=True) if rows is None]
 
-    def _rows(
-        self,
-        tables: Sequence[str],
-        columns: Mapping[str, Sequence[str] | None],
-        needed: Sequence[str],
-        superseded: bool = True,
-    ) -> dict[str, pa.Table]:
-        """Returns the rows of tables, all from one look at the folder.
-
-        Args:
-            tables: names.
-            columns: by table, as `events` takes them.
-            needed: columns that are read in any case.
-            superseded: whether rows that `compact` moved away are wanted.
-        """
-        wanted: dict[str, list[str] | None] = {}
-        for table in tables:
-            known = self.schema.arrow(table).names
-            asked = columns.get(table)
-            for name in asked or ():
-                if name not in known:
-                    raise QueryError(f"table {table} has no column {name!r}{did_you_mean(name, known)}")
-            wanted[table] = None if asked is None else list(dict.fromkeys([*asked, *needed]))
-
-        def read(listing: Listing) -> dict[str, pa.Table]:
-            return {
-                table: self.parts.rows(
-                    [p for p in listing[table] if superseded or not p.path.startswith(SUPERSEDED)],
-                    table,
-                    self.schema,
-                    wanted[table],
-                )
-                for table in tables
-            }
-
-        return self.steady(read)
-
     def steady(self, read: Callable[[Listing], Made]) -> Made:
         """Returns what a function makes of the parts that count.
 
@@ -180,3 +134,56 @@ class Ledger:
             except FileNotFoundError:
                 continue
         raise LedgerError(f"{self.storage.uri} changes faster than it can be read; try again")
+
+
+class Look:
+    """A ledger as it is at one moment: all tables are from one listing of its files.
+
+    Attributes:
+        schema: what they hold.
+    """
+
+    def __init__(self, ledger: Ledger, listing: Listing):
+        """Takes the ledger and its files; nothing is read yet."""
+        self.schema = ledger.schema
+        self._parts, self._listing = ledger.parts, listing
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns a table as readers see it: of the rows with equal keys the last one, sorted by `seq`.
+
+        Epochs that a trial gave up, for a later attempt went on from one before them, are not among them.
+
+        Args:
+            name: a name of `TABLES`.
+            columns: only these, which is faster; None: all.
+
+        Raises:
+            SchemaError: there is no such table.
+            QueryError: there is no such column.
+        """
+        find(name)
+        parts = [part for part in self._listing[name] if not part.path.startswith(SUPERSEDED)]
+        rows = self._rows(name, parts, columns, deciding(name))
+        rows = rows.filter(pa.array(seen(rows, name)))
+        return rows if columns is None else rows.select(list(columns))
+
+    def raw(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns every row of a table that was written, sorted by `seq`; arguments and errors as `table`."""
+        find(name)
+        rows = self._rows(name, self._listing[name], columns, ("seq",))
+        return rows if columns is None else rows.select(list(columns))
+
+    def _rows(
+        self, table: str, parts: Sequence[Part], columns: Sequence[str] | None, needed: Sequence[str]
+    ) -> pa.Table:
+        """Returns the rows of some parts of a table, with the columns asked for and those that are needed."""
+        known = self.schema.arrow(table).names
+        for name in columns or ():
+            if name not in known:
+                raise QueryError(f"table {table} has no column {name!r}{did_you_mean(name, known)}")
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *needed]))
+        return self._parts.rows(parts, table, self.schema, wanted)
+
+
+def _with_seq(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(dict.fromkeys([*columns, "seq"]))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from results.errors import LedgerError, QueryError, SchemaError, did_you_mean
-from results.ledger import Ledger
+from results.ledger import Ledger, Look
 from results.schema import TABLES, SweepSchema
 from results.storage import Storage
 from results.trials import all_trials, with_data
@@ -31,6 +31,9 @@ LOCK_FILE = "lock.json"
 """Lies in a sweep's folder as long as a driver works on it."""
 UNFINISHED = ("proposed", "running", "paused", "unfinished")
 """States of trials that have not ended."""
+
+Wanted = Mapping[str, Sequence[str] | None]
+"""Tables by name, each with the columns that are wanted; None: all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,15 +77,20 @@ class Sweep:
 
     def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns one of its tables; see `Results.arrow`."""
+        return self.tables({table: columns})[table]
+
+    def tables(self, wanted: Wanted) -> dict[str, pa.Table]:
+        """Returns several of its tables, all as they were at one moment; see `Results.arrow`."""
+        return self.ledger.at_once(lambda look: {name: self._arrow(look, name, wanted[name]) for name in wanted})
+
+    def _arrow(self, look: Look, table: str, columns: Sequence[str] | None) -> pa.Table:
         if table == "trials":
-            rows = all_trials(self.ledger, columns)
+            rows = with_data(all_trials(look, columns), look, columns)
         elif table == "finals" or columns is None:
-            rows = self.ledger.table(table)
+            rows = look.table(table)
         else:
             known = set(self.schema.arrow(table).names)
-            rows = self.ledger.table(table, columns=[name for name in columns if name in known])
-        if table == "trials":
-            rows = with_data(rows, self.ledger, columns)
+            rows = look.table(table, columns=[name for name in columns if name in known])
         if "sweep" in rows.column_names and self.schema.sweep != self.name:
             place = rows.column_names.index("sweep")
             rows = rows.set_column(place, "sweep", pa.array([self.name] * len(rows), pa.string()))
@@ -127,17 +135,30 @@ class Results:
         Raises:
             QueryError: no sweep has a table or a column of that name.
         """
-        known = self.column_names(table)
-        for name in columns or ():
-            if name not in known:
-                raise QueryError(f"unknown column {name!r} of table {table!r}{did_you_mean(name, known)}")
-        columns = None if columns is None else list(dict.fromkeys(columns))
-        tables = [sweep.arrow(table, columns) for sweep in self.sweeps]
-        joined = joined_tables(tables)
-        wanted = [
-            name for name in (known if columns is None else dict.fromkeys(columns)) if name in joined.column_names
-        ]
-        return joined.select(wanted)
+        return self.tables({table: columns})[table]
+
+    def tables(self, wanted: Wanted) -> dict[str, pa.Table]:
+        """Returns several tables; those of one sweep are as they were at one moment, though its driver may be at work.
+
+        Args:
+            wanted: the columns of each table, as `arrow` takes them.
+
+        Raises:
+            QueryError: no sweep has a table or a column of that name.
+        """
+        known = {table: self.column_names(table) for table in wanted}
+        for table, columns in wanted.items():
+            for name in columns or ():
+                if name not in known[table]:
+                    raise QueryError(f"unknown column {name!r} of table {table!r}{did_you_mean(name, known[table])}")
+        wanted = {table: None if names is None else list(dict.fromkeys(names)) for table, names in wanted.items()}
+        of_sweeps = [sweep.tables(wanted) for sweep in self.sweeps]
+        found = {}
+        for table, columns in wanted.items():
+            joined = joined_tables(tables[table] for tables in of_sweeps)
+            names = known[table] if columns is None else columns
+            found[table] = joined.select([name for name in names if name in joined.column_names])
+        return found
 
     def frame(self, table: str, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Returns a table as a pandas frame; whole numbers and yes-or-no stay what they are beside missing values."""

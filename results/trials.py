@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from results.ledger import Ledger
+from results.ledger import Look
 from results.schema import SweepSchema
 
 DATA = ("data", "data_fingerprint")
@@ -16,7 +16,7 @@ DATA = ("data", "data_fingerprint")
 _ALWAYS = ("trial", "seq", "session", "best_epoch")
 
 
-def all_trials(ledger: Ledger, columns: Sequence[str] | None = None) -> pa.Table:
+def all_trials(look: Look, columns: Sequence[str] | None = None) -> pa.Table:
     """Returns the table `trials` with a row also for every trial that has not ended.
 
     Such a row has the state `proposed` (no attempt yet), `running`, `paused`, or `unfinished` (its last attempt was
@@ -24,26 +24,26 @@ def all_trials(ledger: Ledger, columns: Sequence[str] | None = None) -> pa.Table
     epoch is the one with the best value of the first objective so far. What is not known yet is null.
 
     Args:
-        ledger: a sweep's.
+        look: at a sweep's ledger.
         columns: these at least; None: all.
     """
-    schema = ledger.schema.arrow("trials")
+    schema = look.schema.arrow("trials")
     names = [name for name in schema.names if columns is None or name in columns or name in _ALWAYS]
     wanted = pa.schema([schema.field(name) for name in names])
-    ended = ledger.table("trials", columns=names).select(names)
+    ended = look.table("trials", columns=names).select(names)
     last_row = dict(zip(ended["trial"].to_pylist(), ended["seq"].to_pylist(), strict=True))
-    attempts = ledger.table("attempts", columns=["trial", "attempt", "seq", "session", "time"])
-    live = set(ledger.table("proposals", columns=["trial"])["trial"].to_pylist()) - last_row.keys()
+    attempts = look.table("attempts", columns=["trial", "attempt", "seq", "session", "time"])
+    live = set(look.table("proposals", columns=["trial"])["trial"].to_pylist()) - last_row.keys()
     again = zip(attempts["trial"].to_pylist(), attempts["seq"].to_pylist(), strict=True)
     live |= {trial for trial, seq in again if seq > last_row.get(trial, seq)}
     if not live:
         return ended
-    rows = _live_rows(ledger, live, attempts)
+    rows = _live_rows(look, live, attempts)
     kept = ended.filter(pc.invert(_among(ended["trial"], live)))
     return pa.concat_tables([kept.cast(wanted), pa.Table.from_pylist(rows, schema=wanted)])
 
 
-def _live_rows(ledger: Ledger, live: set[int], attempts: pa.Table) -> list[dict[str, Any]]:
+def _live_rows(look: Look, live: set[int], attempts: pa.Table) -> list[dict[str, Any]]:
     """Returns a row of the table `trials` for each trial that has not ended, in the order of their numbers."""
 
     def events(table: pa.Table) -> dict[int, list[dict[str, Any]]]:
@@ -52,11 +52,11 @@ def _live_rows(ledger: Ledger, live: set[int], attempts: pa.Table) -> list[dict[
             found[row["trial"]].append(row)
         return found
 
-    begun, ends = events(attempts), events(ledger.table("attempt_ends"))
-    epochs = events(ledger.table("epochs"))
+    begun, ends = events(attempts), events(look.table("attempt_ends"))
+    epochs = events(look.table("epochs"))
     return [
-        _live_row(ledger.schema, proposal[-1], begun[trial], ends[trial], epochs[trial])
-        for trial, proposal in sorted(events(ledger.table("proposals")).items())
+        _live_row(look.schema, proposal[-1], begun[trial], ends[trial], epochs[trial])
+        for trial, proposal in sorted(events(look.table("proposals")).items())
     ]
 
 
@@ -107,21 +107,21 @@ def best_epoch(schema: SweepSchema, epochs: Sequence[Mapping[str, Any]]) -> Mapp
     return min(finite, key=lambda row: (sign * row[metric], row["epoch"]), default=None)
 
 
-def with_data(rows: pa.Table, ledger: Ledger, columns: Sequence[str] | None = None) -> pa.Table:
+def with_data(rows: pa.Table, look: Look, columns: Sequence[str] | None = None) -> pa.Table:
     """Returns rows of `trials` with the columns `data` and `data_fingerprint`: on what their best epoch was scored.
 
     Args:
         rows: with the columns `trial`, `session` and `best_epoch`.
-        ledger: where they are from.
+        look: where they are from.
         columns: None, or names; without any of the two, the rows are returned as they are.
     """
     if columns is not None and not set(DATA) & set(columns):
         return rows
-    sessions = {row["session"]: row for row in ledger.table("sessions", columns=["session", *DATA]).to_pylist()}
+    sessions = {row["session"]: row for row in look.table("sessions", columns=["session", *DATA]).to_pylist()}
     of_row = rows["session"].to_pylist()
     if len({row["data_fingerprint"] for row in sessions.values()}) > 1:
         # The data changed between two sessions, so the session that ended a trial need not be the one that scored it.
-        table = ledger.table("epochs", columns=["trial", "epoch", "session"])
+        table = look.table("epochs", columns=["trial", "epoch", "session"])
         keys = zip(table["trial"].to_pylist(), table["epoch"].to_pylist(), strict=True)
         session_of = dict(zip(keys, table["session"].to_pylist(), strict=True))
         best = zip(rows["trial"].to_pylist(), rows["best_epoch"].to_pylist(), strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from results.ledger import Ledger
+from results.ledger import Ledger, Look
 from results.schema import CONFIG, Goal
 from search.errors import SweepError
 from search.simulation import Curve
@@ -90,13 +90,17 @@ def read(ledger: Ledger) -> Recordings:
         SweepError: the sweep has no objective, or no epoch was recorded.
         LedgerError: there is no ledger.
     """
-    schema = ledger.schema
+    return ledger.at_once(_read)
+
+
+def _read(look: Look) -> Recordings:
+    schema = look.schema
     if not schema.objectives:
         raise SweepError(f"sweep {schema.sweep!r} has no objective, so there are no curves to look at")
     metric, goal = schema.objectives[0]
     sign = -1.0 if goal == "max" else 1.0
     rows: dict[int, dict[int, tuple[float, float]]] = defaultdict(dict)
-    for row in ledger.table("epochs", ["trial", "epoch", "duration_s", metric]).to_pylist():
+    for row in look.table("epochs", ["trial", "epoch", "duration_s", metric]).to_pylist():
         value, seconds = row[metric], row["duration_s"]
         rows[row["trial"]][row["epoch"]] = (
             math.nan if value is None else sign * value,
@@ -104,19 +108,17 @@ def read(ledger: Ledger) -> Recordings:
         )
     if not rows:
         raise SweepError(f"sweep {schema.sweep!r} has no recorded epochs yet; let it run for a while")
-    ends = {
-        row["trial"]: row for row in ledger.table("trials", ["trial", "state", "reason_kind", "reason"]).to_pylist()
-    }
-    judged = [row["epoch"] for row in ledger.table("decisions", ["epoch"]).to_pylist()]
+    ends = {row["trial"]: row for row in look.table("trials", ["trial", "state", "reason_kind", "reason"]).to_pylist()}
+    judged = [row["epoch"] for row in look.table("decisions", ["epoch"]).to_pylist()]
     return Recordings(
         sweep=schema.sweep,
         metric=metric,
         goal=goal,
         trials=tuple(
             _recording(row, rows[row["trial"]], ends.get(row["trial"], {}))
-            for row in sorted(ledger.table("proposals").to_pylist(), key=lambda row: row["trial"])
+            for row in sorted(look.table("proposals").to_pylist(), key=lambda row: row["trial"])
         ),
-        num_epochs=ledger.raw("epochs", ["trial"]).num_rows,
+        num_epochs=look.raw("epochs", ["trial"]).num_rows,
         first_rung=min(judged, default=None),
     )
 

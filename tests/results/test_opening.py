@@ -9,6 +9,7 @@ import results
 from results.errors import LedgerError, QueryError
 from results.filters import chosen_rows, condition
 from results.opening import joined_tables, locate
+from results.parts import Parts
 from results.schema import Measure, Parameter, SweepSchema
 from results.storage import Storage
 from tests.results import ledgers
@@ -286,3 +287,29 @@ def test_an_unknown_table_or_column_offers_the_nearest(laptop):
     with pytest.raises(QueryError, match="no column begins with"):
         chosen_rows(laptop, "trials", columns=["trainer.*"])
     assert chosen_rows(laptop, "trials", columns=["transformer.*"]).num_columns == 2
+
+
+def test_tables_that_belong_together_are_of_one_moment(tmp_path, monkeypatch):
+    sweep = ledgers.Sweep(tmp_path)
+    config = sweep.propose(0)
+    sweep.begin(0)
+    sweep.epoch(0, 1, 2.0)
+    sweep.flush()
+    read, reads = Parts.rows, []
+
+    def slowly(parts: Parts, files, table, schema, columns=None):
+        reads.append(table)
+        if len(reads) == 2:  # between two tables, the driver writes down that the trial has ended
+            sweep.epoch(0, 2, 1.0)
+            sweep.end(0, "completed", 2)
+            sweep.finish(0, "completed", config, {1: 2.0, 2: 1.0})
+            sweep.flush()
+        return read(parts, files, table, schema, columns)
+
+    monkeypatch.setattr(Parts, "rows", slowly)
+    tables = results.open(sweep.storage.uri).tables({"trials": None, "attempt_ends": None, "epochs": ["epoch"]})
+    (trial,) = tables["trials"].to_pylist()
+    assert (trial["state"], trial["epochs"]) == ("running", 1)
+    assert (len(tables["attempt_ends"]), len(tables["epochs"])) == (0, 1)
+    (trial,) = results.open(sweep.storage.uri).arrow("trials").to_pylist()
+    assert (trial["state"], trial["epochs"]) == ("completed", 2)
