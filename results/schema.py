@@ -212,7 +212,7 @@ def _tables() -> tuple[Table, ...]:
                 _TRAIN_S,
                 Column("wall_s", FLOAT, "s", "time on workers, over all attempts"),
                 Column("gpu_s", FLOAT, "s", "time on workers times the GPUs held"),
-                Column("checkpoint", TEXT, "", "where the best epoch's weights lie; empty if they were removed"),
+                Column("checkpoint", TEXT, "", "where the best epoch's weights lie, if they were kept"),
                 Column("started", TIME, "", "when its first attempt began"),
                 Column("ended", TIME, "", "when it ended"),
             ), ("metrics", "config"),
