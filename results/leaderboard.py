@@ -96,7 +96,7 @@ def leaderboards(
     top: int | None = 10,
     pareto: bool = False,
 ) -> list[Leaderboard]:
-    """Returns one leaderboard for each data set, the one with most rows first.
+    """Returns one leaderboard for each data set, the one with most rows first; without any row, one that is empty.
 
     Args:
         results: the sweeps.
@@ -161,7 +161,7 @@ def _by_data(rows: pa.Table) -> list[tuple[str, str, pa.Table]]:
     """Returns the rows apart by the data that they were scored on: (name, fingerprint, rows)."""
     prints = pc.fill_null(rows["data_fingerprint"], "")
     parts = []
-    for fingerprint in pc.unique(prints).to_pylist():
+    for fingerprint in pc.unique(prints).to_pylist() or [""]:
         part = rows.filter(pc.equal(prints, fingerprint))
         names = [name for name in pc.unique(part["data"]).to_pylist() if name]
         parts.append((" or ".join(sorted(names)), fingerprint, part))

@@ -2,9 +2,9 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 
@@ -39,6 +39,28 @@ def encoded(rows: pa.Table, format: str) -> bytes:  # noqa: A002 - the word that
     else:
         raise CallerError(f"unknown format {format!r}{did_you_mean(format, FORMATS)}")
     return buffer.getvalue()
+
+
+def table_of(kind: type, rows: Sequence[Any]) -> pa.Table:
+    """Returns dataclasses as the rows of a table, whose columns are there without any row as well.
+
+    Args:
+        kind: the dataclass; its fields are texts, numbers, and tuples of texts, which become one text each.
+        rows: of this kind.
+    """
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    columns = {}
+    for name, hint in get_type_hints(kind).items():
+        values = [getattr(row, name) for row in rows]
+        values = values if hint in types else [" ".join(value) for value in values]
+        columns[name] = pa.array(values, types.get(hint, pa.string()))
+    return pa.table(columns)
+
+
+def text(value: Any) -> str | None:
+    """Returns a value as text that holds all of it, for a column of values of several types; None stays None."""
+    value = _plain(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def documents(rows: pa.Table) -> list[dict[str, Any]]:

@@ -82,8 +82,6 @@ def top(
             if i:
                 terminal.out("")
             _show(terminal, board, choose=wanted is None, titled=len(boards) > 1)
-        if not boards:
-            terminal.note("no row meets the conditions")
         if finals:
             _tell_openings(terminal, results)
         return
@@ -104,6 +102,9 @@ def _show(terminal: Terminal, board: "Leaderboard", *, choose: bool, titled: boo
     from results.leaderboard import UNKNOWN_DATA
     from results.schema import CONFIG
 
+    if not board.num_ranked + board.num_without:
+        terminal.note("no row meets the conditions")
+        return
     data = board.data or UNKNOWN_DATA
     names = [name for name in board.rows.column_names if name != "data"] if choose else board.rows.column_names
     if choose:  # what is the same in all rows tells nothing apart
@@ -273,15 +274,12 @@ def importance(
     output: Output,
 ) -> None:
     """Shows how much each parameter mattered."""
-    import dataclasses
-
-    import pyarrow as pa
-
-    from results.importance import importances
+    from results.importance import Importance, importances
+    from results.output import table_of
 
     found = importances(source.open(), method=method, metric=metric, goal=goal, where=parsed(conditions))
     if not output.as_table:
-        output.write(terminal, pa.Table.from_pylist([dataclasses.asdict(each) for each in found]))
+        output.write(terminal, table_of(Importance, found))
         return
     terminal.table(
         ["parameter", "importance", "", "trials", "among"],

@@ -167,6 +167,7 @@ def compare(terminal: Terminal, names: tuple[str, ...], storage: str, every: boo
 
     from results.comparison import compare_sweeps, compare_trials
     from results.finding import trial
+    from results.output import text
 
     sweeps = [name for name in names if not _is_trial(name, storage)]
     if len(sweeps) == len(names):
@@ -187,9 +188,7 @@ def compare(terminal: Terminal, names: tuple[str, ...], storage: str, every: boo
             terminal.note(f"{same} more are the same everywhere; --all shows them")
         return
     columns = {"part": [x.part for x in lines], "name": [x.name for x in lines]}
-    columns |= {
-        n: [cell(x.values[i]) if x.values[i] is not None else None for x in lines] for i, n in enumerate(found.names)
-    }
+    columns |= {name: [text(line.values[i]) for line in lines] for i, name in enumerate(found.names)}
     document = {
         "names": list(found.names),
         "warning": found.warning,
@@ -223,15 +222,13 @@ def failures(terminal: Terminal, source: Source, conditions: tuple[str, ...], de
     """Shows what went wrong: how often, why, and what the failed trials share."""
     import dataclasses
 
-    import pyarrow as pa
-
+    from results.failures import Failure
     from results.failures import failures as library
+    from results.output import table_of
 
     found = library(source.open(), parsed(conditions))
     if not output.as_table:
-        columns = [dataclasses.asdict(each) | {"trials": list(each.trials)} for each in found]
-        flat = [each | {"trials": " ".join(each["trials"])} for each in columns]
-        output.write(terminal, pa.Table.from_pylist(flat), columns)
+        output.write(terminal, table_of(Failure, found), [dataclasses.asdict(each) for each in found])
         return
     if not found:
         terminal.note("nothing failed")

@@ -131,6 +131,30 @@ def test_curves_are_drawn(run, tmp_path):
     assert b"val_nll (nats per note)" in (tmp_path / "a.svg").read_bytes() or (tmp_path / "a.svg").stat().st_size > 1000
 
 
+def test_tables_without_rows_have_their_header(run, tmp_path):
+    top = run("top", "laptop", "--where", "trial>99", "--columns", "seed", "--format", "csv").stdout
+    assert top.split() == ['"rank","id","val_nll","seed","data","data_fingerprint"']
+    assert "no row meets the conditions" in run("top", "laptop", "--where", "trial>99").stderr
+    failures = run("failures", "families", "--format", "csv").stdout.strip()
+    assert failures == run("failures", "laptop", "--format", "csv").stdout.splitlines()[0]
+    assert failures.startswith('"kind","num_trials","num_attempts","own_fault","lost_s","trials"')
+    run("failures", "families", "--out", tmp_path / "x.parquet")
+    run("failures", "laptop", "--out", tmp_path / "y.parquet")
+    assert pq.read_schema(tmp_path / "x.parquet") == pq.read_schema(tmp_path / "y.parquet")
+
+
+def test_what_is_compared_leaves_as_values_not_as_people_read_them(run, tmp_path):
+    document = json.loads(run("compare", "laptop/0", "laptop/13", "--all", "--json").stdout)["lines"]
+    run("compare", "laptop/0", "laptop/13", "--all", "--out", tmp_path / "x.parquet")
+    told = {row["name"]: row["laptop/0"] for row in pq.read_table(tmp_path / "x.parquet").to_pylist()}
+    exact = {line["name"]: line["values"][0] for line in document}
+    assert float(told["config.train.learning_rate"]) == exact["config.train.learning_rate"]
+    assert told["config.train.ema"] == str(exact["config.train.ema"]).lower()
+    assert told["wall_s"] == str(exact["wall_s"])
+    assert (told["state"], told["attempts"]) == ("completed", "1")
+    assert "config.train.ema" in run("compare", "laptop/0", "laptop/13", "--all", "--format", "csv").stdout
+
+
 def test_curves_of_a_maximised_objective_show_the_greatest_first(run, tmp_path):
     sweep = ledgers.Sweep(tmp_path, "fast", objectives=(("notes_per_s", "max"),))
     for number in range(3):
