@@ -112,14 +112,7 @@ def _several(facts: Facts) -> Decision:
             tied = [each.id for each in _compared_with(facts, row) if each.tied and each is not mine]
             beside = f"; it cannot be told from {', '.join(tied)}" if mine.tied and tied else ""
             reasons.append(f"{row['sweep']} chose {what}: {facts.metric} {number(mine.mean)}, {_spread(mine)}{beside}.")
-    best = min(facts.contenders, key=lambda each: facts.sign * each.mean, default=None)
-    if best is not None:
-        first, *others = facts.names
-        reasons.append(
-            f"Of all {len(facts.contenders)} configurations trained anew, {best.id} has the best mean {facts.metric}: "
-            f"{number(best.mean)}. That is no choice: each sweep compared its own, and no rule covered them all. "
-            f"`search final {first} --with {others[0] if others else first}` compares them."
-        )
+    reasons += _over_all(facts)
     reasons += [opened for row in facts.chosen if (opened := _openings(facts, row, f" by {row['sweep']}"))]
     return Decision(
         headline=f"Each of {len(facts.chosen)} sweeps has chosen a model of its own",
@@ -127,6 +120,25 @@ def _several(facts: Facts) -> Decision:
         reasons=tuple(reasons),
         figures=tuple(_found(facts, row, label=f"{facts.metric}, {row['sweep']}") for row in facts.chosen[:4]),
     )
+
+
+def _over_all(facts: Facts) -> list[str]:
+    """Returns which final job compared configurations of all sweeps; else what is best over all, by nobody's choice."""
+    sweeps = {row["sweep"] for row in facts.chosen}
+    for each in facts.compared:
+        if sweeps <= {contender.id.rpartition("/")[0] for contender in each.contenders}:
+            return [
+                f"The final job of {each.sweep} compared configurations of all of them: its choice is one over all."
+            ]
+    best = min(facts.contenders, key=lambda each: facts.sign * each.mean, default=None)
+    if best is None:
+        return []
+    first, other, *_ = facts.names
+    return [
+        f"Of all {len(facts.contenders)} configurations trained anew, {best.id} has the best mean {facts.metric}: "
+        f"{number(best.mean)}. That is no choice: each sweep compared its own, and no rule covered them all. "
+        f"`search final {first} --with {other}` compares them."
+    ]
 
 
 def _chosen(facts: Facts, row: Mapping[str, Any]) -> Decision:

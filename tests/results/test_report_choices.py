@@ -92,6 +92,17 @@ def test_several_sweeps_have_a_choice_each_and_none_over_all(tmp_path):
     assert "Trained anew, by bb" in page.text
 
 
+def test_a_final_job_over_all_sweeps_is_named_as_such(tmp_path):
+    _, bb = two(tmp_path, [(0.5, 0.51)], [(0.7, 0.71)])
+    both = decided.Decided(tmp_path, "both")
+    for name in ("", "aa", "bb"):
+        both.final(0, 0.9, source=name, chosen=not name)
+    both.trial(0)
+    both.flush()
+    found = gathered(both.storage, bb.storage)
+    assert "The final job of both compared configurations of all of them" in decision.decision(found).reasons[2]
+
+
 def test_models_of_different_sweeps_are_not_called_alike(tmp_path):
     sweeps = two(tmp_path, [(0.5, 0.51)], [(0.7, 0.71)])
     for sweep in sweeps:
