@@ -47,4 +47,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns `"; did you mean 'x'?"` for the known name nearest to `name`, or the list of known names."""
     choices = sorted(known)
     nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(choices) or 'none'}"
+    if nearest:
+        return f"; did you mean {nearest[0]!r}?"
+    return f"; known: {', '.join(choices)}" if choices else "; there are none"

@@ -2,13 +2,14 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pyarrow as pa
 
 from results.errors import CallerError, StorageError, did_you_mean
+from results.plain import finite, json_text
 from results.storage import Storage
 
 FORMATS = ("csv", "json", "parquet")
@@ -26,7 +27,7 @@ def encoded(rows: pa.Table, format: str) -> bytes:  # noqa: A002 - the word that
         CallerError: another format.
     """
     if format == "json":
-        return (json.dumps(documents(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        return f"{json_text(rows.to_pylist())}\n".encode()
     buffer = io.BytesIO()
     if format == "csv":
         from pyarrow import csv
@@ -59,28 +60,13 @@ def table_of(kind: type, rows: Sequence[Any]) -> pa.Table:
 
 def text(value: Any) -> str | None:
     """Returns a value as text that holds all of it, for a column of values of several types; None stays None."""
-    value = _plain(value)
+    value = finite(value)
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def documents(rows: pa.Table) -> list[dict[str, Any]]:
     """Returns the rows as dictionaries that JSON can hold."""
-    return [{name: _plain(value) for name, value in row.items()} for row in rows.to_pylist()]
-
-
-def plain(document: object) -> Any:
-    """Returns a document of values that JSON can hold: times as ISO 8601, None for what is not finite."""
-    if isinstance(document, Mapping):
-        return {str(key): plain(value) for key, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [plain(value) for value in document]
-    return _plain(document)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return finite(rows.to_pylist())
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -5,12 +5,12 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from results.plain import finite
 from results.storage import Storage
 from search.card import SUMS, text
 from search.final_work import files_of
@@ -70,7 +70,7 @@ def facts(task: Any, spec: SweepSpec, *, split: str = TEST) -> dict[str, Any]:
 def card(about: Mapping[str, Any], *, scores: Mapping, floors: Mapping, samples: list) -> dict[str, Any]:
     """Returns all that is to be known of a model, as a document for JSON."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return _finite({**about, "scores": scores, "floors": floors, "samples": samples, "made": made})
+    return finite({**about, "scores": scores, "floors": floors, "samples": samples, "made": made})
 
 
 def write(storage: Storage, model: str, card: Mapping[str, Any], samples: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ def reword(storage: Storage, card: Mapping[str, Any], comparison: Mapping[str, A
         comparison: what it is to have of `COMPARISON`.
     """
     kept = {name: value for name, value in card.items() if name not in COMPARISON}
-    made: dict[str, Any] = _finite({**kept, **comparison})
+    made: dict[str, Any] = finite({**kept, **comparison})
     if made == card:
         return made
     lines = storage.read(f"{FOLDER}/{SUMS}").decode().splitlines()
@@ -142,11 +142,3 @@ def digest(file: Path) -> str:
 
 def _listed(sums: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

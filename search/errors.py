@@ -13,8 +13,9 @@ Every message says what is wrong, what was found, what was expected, and what to
 and in storage is a `results.errors.ResultsError`.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+from results.errors import did_you_mean  # noqa: F401 - the words of `search` are those of `results`
 
 
 class SearchError(Exception):
@@ -66,12 +67,3 @@ class TrialFailed(SearchError):
 
 class SweepAborted(SearchError):
     """The sweep cannot go on; the ledger keeps what has happened. The command line exits with 1."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns `"; did you mean 'x'?"` for the known name nearest to `name`, or the list of known names."""
-    choices = sorted(known)
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    if nearest:
-        return f"; did you mean {nearest[0]!r}?"
-    return f"; known: {', '.join(choices)}" if choices else "; there are none"

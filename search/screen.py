@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from results.plain import duration
 from search.snapshot import Failure, Snapshot, TrialView, Use
 
 CURVE_WIDTH = 24
@@ -55,20 +56,6 @@ ASCII = Glyphs(levels="_.-~=+*#", none="x", ahead=" ", full="#", empty=".", dot=
 def glyphs_for(encoding: str | None) -> Glyphs:
     """Returns the signs that a stream of this encoding can take."""
     return UNICODE if (encoding or "").lower().replace("-", "").startswith("utf") else ASCII
-
-
-def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: `0.3 s`, `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds < 9.95:
-        return f"{max(seconds, 0.0):.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
 def number(value: float | None, glyphs: Glyphs = UNICODE) -> str:
@@ -194,7 +181,7 @@ class Screen:
         shot, glyphs = self.snapshot, self.glyphs
         title = Text(glyphs.fit(shot.name), style="bold")
         title.append(f"  {shot.condition}", style=CONDITIONS[shot.condition])
-        title.append(f" {duration(shot.elapsed_s)}", style="none")
+        title.append(f" {duration(max(0.0, shot.elapsed_s))}", style="none")
         if shot.condition == "running":
             left = "time left unknown" if shot.time_left_s is None else f"about {duration(shot.time_left_s)} left"
             title.append(f"{glyphs.dot}{left}", style="none")
@@ -272,7 +259,7 @@ class Screen:
                 Text(number(trial.last_value, glyphs)),
                 Text(number(trial.value, glyphs)),
                 curve(trial),
-                Text(glyphs.dash if trial.quiet_s is None else duration(trial.quiet_s)),
+                Text(glyphs.dash if trial.quiet_s is None else duration(max(0.0, trial.quiet_s))),
                 Text(glyphs.fit(trial.node)),
             ]
             for trial in shot.running[:most]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.plain import finite
 from search.state import ENDED, SweepState, TrialState, held
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Snapshot:
 
     def document(self) -> dict[str, Any]:
         """Returns it as plain values for JSON; NaN and infinities are None."""
-        return _finite(dataclasses.asdict(self))
+        return finite(dataclasses.asdict(self))
 
 
 def take(state: SweepState, limits: Limits, *, now: float, storage: str = "", condition: Condition) -> Snapshot:
@@ -408,11 +409,3 @@ def _endings(state: SweepState, limits: Limits) -> tuple[Ending, ...]:
         )
         for trial in latest
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from results.cli.terminal import duration
 from results.ledger import Ledger
+from results.plain import duration
 from search.errors import SpecError
 from search.recordings import Recording, Recordings, read
 from search.scheduler import Kind, SchedulerSettings, create
@@ -169,7 +169,7 @@ class WhatIf:
         ]
         rows = []
         for name, happened, figures in counted:
-            show = _time if name.startswith(("training", "elapsed")) else _figure
+            show = duration if name.startswith(("training", "elapsed")) else _figure
             middle = statistics.fmean(figures) if name.startswith("winner") else statistics.median(figures)
             row = [name, "" if happened is None else show(happened), show(middle)]
             rows.append([*row, show(min(figures)), show(max(figures))] if len(self.outcomes) > 1 else row)
@@ -309,10 +309,6 @@ def _good(known: Sequence[Recording], share: float) -> frozenset[int]:
     """Returns the trials whose best losses are the best `share` of those that are known, at least one."""
     finished = sorted((r.best, r.trial) for r in known if not r.curve.failed and math.isfinite(r.best))
     return frozenset(trial for _, trial in finished[: math.ceil(share * len(finished))])
-
-
-def _time(value: float) -> str:
-    return duration(value)
 
 
 def _figure(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from results.cli.terminal import Terminal
+from results.plain import json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,12 +139,10 @@ class Output:
             rows: the table.
             document: what JSON shall hold instead of a list of rows.
         """
-        from results.output import encoded, plain, write_whole
+        from results.output import encoded, write_whole
 
         if self.format == "json" and document is not None:
-            from results.cli.terminal import json_text
-
-            data = (json_text(plain(document)) + "\n").encode()
+            data = f"{json_text(document)}\n".encode()
         else:
             data = encoded(rows, self.format)
         if self.out is not None:

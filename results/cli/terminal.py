@@ -6,16 +6,16 @@ and columns that find no room are left out and named.
 
 import contextlib
 import datetime
-import json
 import logging
-import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import click
+
+from results.plain import duration, json_text
 
 REDRAW_S = 0.1
 """A live line is drawn anew after this many seconds at the earliest."""
@@ -136,18 +136,6 @@ def bar(share: float) -> str:
     return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:4.0%}"
 
 
-def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: `0.3 s`, `45 s`, `12 min`, `3 h 05 min`."""
-    if not math.isfinite(seconds):
-        return "–"
-    if abs(seconds) < 9.95:
-        return f"{seconds:.1f} s"
-    if abs(seconds) < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if abs(minutes) < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def harmless(text: str) -> str:
     """Returns a text in which nothing steers a terminal; lines and tabs stay.
 
@@ -215,19 +203,3 @@ def _is_number(value: Any) -> bool:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
-
-
-def json_text(document: object, *, indent: int | None = 1) -> str:
-    """Returns a document as JSON; NaN and infinities become null, times ISO 8601."""
-    return json.dumps(finite(document), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def finite(value: object) -> object:
-    """Returns a document of plain Python values in which None stands for NaN and infinities."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+from results.plain import duration
 from results.report import charts
 from results.report.advice import advice
 from results.report.costs import Share, audit, busy, prices, stretches, time_shares
 from results.report.facts import Facts
-from results.report.markup import count, duration, element, joined, number, prose
+from results.report.markup import count, element, joined, number, prose
 from results.report.tables import MOST_ROWS, Section, details, figure, table
 
 h = element

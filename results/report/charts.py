@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.curves import Curve
+from results.plain import duration
 from results.report.costs import Stretch, blocks
 from results.report.drawing import (
     FEW_MARKS,
@@ -18,7 +19,7 @@ from results.report.drawing import (
     line_through,
     svg,
 )
-from results.report.markup import Markup, duration, element, number
+from results.report.markup import Markup, element, number
 from results.report.scales import Scale, between
 
 h = element

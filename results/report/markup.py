@@ -88,18 +88,6 @@ def number(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """Returns a length of time as people say it: `0.3 s`, `45 s`, `12 min`, `3 h 05 min`."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    if abs(seconds) < 9.95:
-        return f"{seconds:.1f} s"
-    if abs(seconds) < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if abs(minutes) < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def count(number_of: int, what: str, many: str = "") -> str:
     """Returns `1 trial`, `2 trials`."""
     return f"{number(number_of)} {what if number_of == 1 else many or what + 's'}"

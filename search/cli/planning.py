@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from results.cli.commands import Command, pass_terminal
-from results.cli.terminal import Terminal, duration
+from results.cli.terminal import Terminal
+from results.plain import duration
 
 if TYPE_CHECKING:
     from search.doctor import Check

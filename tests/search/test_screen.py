@@ -1,13 +1,12 @@
 import io
 import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from search.screen import ASCII, UNICODE, Screen, duration, glyphs_for, scale, sparkline, summary
+from search.screen import ASCII, UNICODE, Screen, glyphs_for, scale, sparkline, summary
 from search.snapshot import Limits, take
 from tests.search.event_book import START, Book
 
@@ -112,14 +111,6 @@ def test_the_scale_leaves_out_the_far_quarter():
     assert scale([[90.0, 80.0, 3.0, 2.0], [2.0, 1.0, 1.5, math.nan, 2.5]]) == (1.0, 3.0)
     assert scale([[0.1, 0.8, 0.9, 0.9]]) == (0.8, 0.9)  # higher is better: the first epochs are low
     assert scale([[], [math.nan]]) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1, "0.0 s"), (3.14, "3.1 s"), (45, "45 s"), (600, "10 min"), (7500, "2 h 05 min"), (190_000, "2 d 4 h")],
-)
-def test_lengths_of_time_are_said_as_people_do(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_summary_is_one_line():
