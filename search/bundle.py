@@ -67,6 +67,18 @@ def facts(task: Any, spec: SweepSpec, *, split: str = TEST) -> dict[str, Any]:
     }
 
 
+def environments(trained: Mapping[str, str], packaged: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Returns what a card says of code and packages: those that trained the model, and others that packaged it.
+
+    Args:
+        trained: from `search.environment`; empty if nobody knows.
+        packaged: the same of the process that writes the bundle.
+    """
+    if not trained or trained == packaged:
+        return {"environment": dict(packaged)}
+    return {"environment": dict(trained), "packaged": dict(packaged)}
+
+
 def card(about: Mapping[str, Any], *, scores: Mapping, floors: Mapping, samples: list) -> dict[str, Any]:
     """Returns all that is to be known of a model, as a document for JSON."""
     made = datetime.now(UTC).isoformat(timespec="seconds")

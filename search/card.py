@@ -247,6 +247,11 @@ def _environment(card: Mapping[str, Any]) -> Iterator[str]:
             told = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
             yield f"- {name}: {told}"
         yield ""
+    others = {name: value for name, value in card.get("packaged", {}).items() if value != card["environment"].get(name)}
+    if others:
+        yield from ("The model was trained with these; scores, samples and files were made later, with others:", "")
+        yield from (f"- {name}: {value}" for name, value in others.items())
+        yield ""
 
 
 def _table(head: Any, rows: Any) -> Iterator[str]:

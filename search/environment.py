@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,26 @@ def session_row(spec: SweepSpec, document: dict[str, Any], task: Any, *, session
         "command": command,
         "host": platform.node(),
         "pid": os.getpid(),
-        "commit": commit(),
-        "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "backend": spec.backend,
+        **here(spec),
         "data": name,
         "data_fingerprint": fingerprint,
         "spec_sha256": hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest(),
     }
+
+
+def here(spec: SweepSpec) -> dict[str, str]:
+    """Returns the code and the packages that a result of this process depends on."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "backend": spec.backend,
+    }
+
+
+def of_session(row: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the same of a session, from its row; empty if the row does not say."""
+    return {name: row[name] for name in ("commit", "python", "packages", "backend") if row.get(name) is not None}
 
 
 def versions() -> dict[str, str]:

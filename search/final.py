@@ -108,7 +108,7 @@ def run(
             on_epoch=on_epoch,
             on_training=on_training,
             say=say,
-            environment={name: row[name] for name in ("commit", "python", "packages", "backend")},
+            environment=environment.of_session(row),
         )
         job.note("sessions", row)
         summary = job.run()

@@ -6,16 +6,19 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from results.ledger import Ledger
 from results.storage import Storage
 from search import bundle
 from search.crews import Crew
+from search.environment import of_session
 from search.errors import SweepAborted
 from search.final_book import FinalBook
 from search.final_choice import Choice
 from search.final_ensemble import Ensemble
 from search.final_models import rehearse, sample, score
-from search.final_trainings import SINGLE, WHOLE
+from search.final_trainings import ENSEMBLE, SINGLE, WHOLE
 from search.final_work import FOLDER, Place
+from search.origins import trained_in
 from search.spec import SweepSpec
 from search.task import TEST, VALID
 
@@ -222,10 +225,17 @@ class Production:
             "goal": state.goal,
             "metrics": {name: row[name] for name in state.schema.metrics if row.get(name) is not None},
             "data": {"name": self._book.data[0], "fingerprint": self._book.data[1]},
-            "environment": self._environment,
+            **self._environments(chosen),
             **self._comparison(chosen),
             **bundle.facts(self._task, self._spec),
         }
+
+    def _environments(self, chosen: Chosen) -> dict[str, dict[str, str]]:
+        """What trained the shipped model, of an ensemble its first member, and what packaged it if that differs."""
+        ensemble = chosen.shipped.get("kind") == ENSEMBLE and chosen.ensemble
+        final = ensemble.members[0] if ensemble else chosen.shipped["final"]
+        session = trained_in(Ledger(self._storage), self._book.state, final)
+        return bundle.environments(of_session(session), self._environment)
 
     def _comparison(self, chosen: Chosen) -> dict[str, Any]:
         """What the card says of how the model was chosen."""

@@ -53,6 +53,15 @@ def sessions_of(ledger: Ledger, state: SweepState, trial: TrialState) -> list[di
     return found or state.sessions[-1:]
 
 
+def trained_in(ledger: Ledger, state: SweepState, final: int) -> dict[str, Any]:
+    """Returns the row of the session that trained a final model, though later ones wrote its row anew; may be empty."""
+    columns = ("final", "state", "session")
+    table = ledger.raw("finals", columns=columns)  # in the order of their writing
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    number = next((session for found, ended, session in rows if (found, ended) == (final, "completed")), None)
+    return next((row for row in state.sessions if row["session"] == number), {})
+
+
 def _best(trial: TrialState) -> tuple[int, int]:
     return trial.trial, trial.best_epoch or 0
 

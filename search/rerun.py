@@ -21,6 +21,7 @@ from search.attempts import Attempt
 from search.connection import worker_environment
 from search.errors import SearchError, SweepError, TaskError, TrialFailed
 from search.final_work import FinalWorker, scratch
+from search.origins import Data, sessions_of
 from search.spec import SweepSpec
 from search.state import SweepState
 from search.task import load_task
@@ -44,12 +45,14 @@ class Recorded:
         storage: of the sweep.
         spec: of the sweep.
         state: of the sweep.
+        sessions: rows of those that trained it, the one that scored its best epoch first; see `origins.sessions_of`.
     """
 
     storage: Storage
     spec: SweepSpec
     state: SweepState
     trial: TrialState
+    sessions: Sequence[Mapping[str, Any]]
 
     @property
     def place(self) -> str:
@@ -58,8 +61,13 @@ class Recorded:
 
     @property
     def session(self) -> Mapping[str, Any]:
-        """What the sweep's last session ran with; empty if no row says so."""
-        return self.state.sessions[-1] if self.state.sessions else {}
+        """What it was scored with at its best epoch; empty if no row says so."""
+        return self.sessions[0] if self.sessions else {}
+
+    @property
+    def data(self) -> Data:
+        """What it was scored on at its best epoch."""
+        return Data.of(self.session)
 
 
 def find(where: str) -> Recorded:
@@ -83,7 +91,7 @@ def find(where: str) -> Recorded:
     if trial is None:
         there = f"its trials are 0 to {max(state.trials)}" if state.trials else "it has none"
         raise SweepError(f"sweep {spec.name!r} has no trial {int(number)}; {there}")
-    return Recorded(storage=storage, spec=spec, state=state, trial=trial)
+    return Recorded(storage=storage, spec=spec, state=state, trial=trial, sessions=sessions_of(ledger, state, trial))
 
 
 def prepare(trial: Recorded) -> Any:
@@ -100,13 +108,11 @@ def prepare(trial: Recorded) -> Any:
     with told_apart():
         task = load_task(trial.spec.task, trial.spec.options, folder=_folder(trial.spec))
         with blaming(f"the data of task {trial.spec.task!r}"):
-            name, fingerprint = task.data() if hasattr(task, "data") else ("", "")
-    known = trial.session.get("data_fingerprint") or ""
-    if known != fingerprint:
+            data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
+    if trial.data.fingerprint != data.fingerprint:
         raise SweepError(
-            f"trial {trial.place} was trained on {trial.session.get('data') or 'data without a name'} "
-            f"(fingerprint {known[:12] or 'unknown'}), but the task now has {name or 'data without a name'} "
-            f"({fingerprint[:12] or 'unknown'}); bring back the data it had, a training on others is another one"
+            f"trial {trial.place} was trained on {trial.data}, but the task now has {data}; bring back the data it "
+            "had, a training on others is another one"
         )
     return task
 
@@ -237,7 +243,7 @@ class Comparison:
         left_out: metrics that are times or speeds, which no two runs share.
         failure: why the rerun could not go on; "" if it could.
         expected_failure: why the trial could not; "" if it could.
-        changed: what was otherwise in the sweep's last session: name -> (then, now).
+        changed: what was otherwise in a session that trained it: name -> (then, now).
     """
 
     trial: str
@@ -386,14 +392,17 @@ def _apart(then: float | None, now: float | None) -> float:
 
 
 def _changed(trial: Recorded) -> dict[str, tuple[str, str]]:
-    now = {
-        "host": platform.node(),
-        "commit": environment.commit(),
-        "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version}" for name, version in environment.versions().items()),
-        "backend": trial.spec.backend,
+    # Whoever reruns a trial has the data that its best epoch was scored on.
+    now = {"data": str(trial.data), "host": platform.node(), **environment.here(trial.spec)}
+    then = {
+        name: ", then ".join(
+            dict.fromkeys(
+                str(Data.of(session)) if name == "data" else str(session.get(name) or "")
+                for session in sorted(trial.sessions, key=lambda session: session["session"])
+            )
+        )
+        for name in now
     }
-    then = {name: str(trial.session.get(name) or "") for name in now}
     return {name: (then[name], now[name]) for name in now if then[name] != now[name]}
 
 

@@ -6,9 +6,8 @@ Its scores are those of the validation split. The test split stays closed: only 
 import contextlib
 import json
 import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def make(
     check_forms(trial.spec.task, task, exports)
     schedule = epochs or trial.spec.epochs
     with scratch() as folder, rerun.told_apart():
-        with _run(trial, task, best, schedule, on_epoch) as (run, metrics, how), blaming("the model"):
+        with _run(trial, task, best, schedule, on_epoch) as (run, about), blaming("the model"):
             task.export(run, folder)
         with blaming("the model's scores and samples"):
             made = {
@@ -71,7 +70,7 @@ def make(
                 "samples": list(_samples(task, folder, samples)),
             }
             references = references_of(task) if made["samples"] else {}
-        about = _about(trial, task, metrics=metrics, schedule=schedule, how=how) | {"sample_references": references}
+        about |= _about(trial, task, schedule) | {"sample_references": references}
         about["exports"] = export(task, folder, exports)
         card = bundle.card(about, **made)
         bundle.complete(folder, card)
@@ -160,8 +159,7 @@ def check_absent(out: Path) -> None:
         raise SweepError(f"{out} is there already; give --out the name of a folder that is not")
 
 
-def _about(trial: Recorded, task: Any, *, metrics: Mapping[str, float], schedule: int, how: str) -> dict[str, Any]:
-    session = trial.session
+def _about(trial: Recorded, task: Any, schedule: int) -> dict[str, Any]:
     return {
         "kind": "trial",
         "sweep": trial.spec.name,
@@ -175,15 +173,7 @@ def _about(trial: Recorded, task: Any, *, metrics: Mapping[str, float], schedule
         "best_epoch": trial.trial.best_epoch,
         "objective": trial.state.objective,
         "goal": trial.state.goal,
-        "metrics": dict(metrics),
-        "made_from": how,
-        "data": {"name": session.get("data") or "", "fingerprint": session.get("data_fingerprint") or ""},
-        "environment": {
-            "commit": environment.commit(),
-            "python": platform.python_version(),
-            "packages": ", ".join(f"{name} {version}" for name, version in environment.versions().items()),
-            "backend": trial.spec.backend,
-        },
+        "data": {"name": trial.data.name, "fingerprint": trial.data.fingerprint},
         **bundle.facts(task, trial.spec, split=VALID),
     }
 
@@ -191,12 +181,14 @@ def _about(trial: Recorded, task: Any, *, metrics: Mapping[str, float], schedule
 @contextlib.contextmanager
 def _run(
     trial: Recorded, task: Any, best: int, schedule: int, on_epoch: OnEpoch | None
-) -> Iterator[tuple[Any, Mapping[str, float], str]]:
-    """The trial's run as it was after its best epoch, the metrics of that epoch, and how it was had."""
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The trial's run as it was after its best epoch, and what the card says of how it was had."""
+    here = environment.here(trial.spec)
     with scratch() as folder:
         run = _restored(trial, task, best, schedule, folder)
         if run is not None:
-            yield run, trial.trial.epochs[best].metrics, f"the checkpoint of epoch {best}"
+            told = {"metrics": dict(trial.trial.epochs[best].metrics), "made_from": f"the checkpoint of epoch {best}"}
+            yield run, told | bundle.environments(environment.of_session(trial.session), here)
             return
     with rerun.training(trial, until=best, epochs=schedule, on_epoch=on_epoch) as again:
         if again.failure is not None:
@@ -207,7 +199,8 @@ def _run(
         compared = rerun.compare(trial, again, until=best)
         agreement = "to the last bit" if not compared.difference else f"but for {compared.difference:.1e} of a metric"
         told = f"agreeing with the ledger {agreement}" if compared.agrees else f"NOT agreeing with it, {agreement}"
-        yield again.worker.run, again.history[best], f"a rerun of its {best} epochs, {told}"
+        how = {"metrics": dict(again.history[best]), "made_from": f"a rerun of its {best} epochs, {told}"}
+        yield again.worker.run, how | bundle.environments(here, here)
 
 
 def _restored(trial: Recorded, task: Any, best: int, schedule: int, folder: Path) -> Any:

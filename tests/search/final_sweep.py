@@ -82,7 +82,7 @@ class Sweep:
             final=FinalSettings(**settings),
         )
 
-    def job(self, *, crew=None, options=None, say=None, sources=(), **final: Any):
+    def job(self, *, crew=None, options=None, say=None, sources=(), environment=None, **final: Any):
         spec = self.spec(options=options, **final)
         ledger = Ledger(self.storage)
         session, seq = ledger.last_session + 1, ledger.last_seq + 1
@@ -95,10 +95,10 @@ class Sweep:
             task=load_task(self.task, spec.options),
             crew=crew or Here(),
             sources=sources,
-            environment={"python": "3.11"},
+            environment=environment or {"python": "3.11"},
             say=say or (lambda text: None),
         )
-        job.note("sessions", {"session": session})
+        job.note("sessions", {"session": session, **(environment or {})})
         return job
 
     def table(self, name):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from results.ledger import Ledger, Writer
 from results.storage import Storage
-from search import rerun, trial_bundle, verification
+from search import environment, rerun, trial_bundle, verification
 from search.cli import main
 from search.errors import SweepAborted, SweepError, TaskError
 from search.spec import CheckpointSettings, SchedulerSettings
@@ -115,7 +116,41 @@ def test_other_data_than_the_trial_had_are_refused(sweep):
     (folder / "sweep.json").write_text(json.dumps(document))
     ran = search("rerun", f"{folder}/0")
     assert ran.exit_code == 2
-    assert "fingerprint ffffffffffff), but the task now has watched (aaaaaaaaaaaa)" in ran.output
+    assert "was trained on watched (ffffffffffff), but the task now has watched (aaaaaaaaaaaa)" in ran.output
+
+
+def another_session(folder, *events, **row):
+    """A session of the same sweep with other data, and what it wrote."""
+    ledger = Ledger(Storage(folder))
+    session = ledger.last_session + 1
+    writer = Writer(Storage(folder), ledger.schema, session=session, next_seq=ledger.last_seq + 1)
+    writer.append("sessions", {"session": session, "data": "letters", "data_fingerprint": "a" * 64, **row})
+    for table, event in events:
+        writer.append(table, event)
+    writer.flush()
+
+
+def test_a_trial_has_the_data_and_the_packages_of_the_session_that_scored_it(sweep, tmp_path, monkeypatch):
+    folder, _ = sweep
+    another_session(folder, commit="later")
+    assert rerun.rerun(rerun.find(f"{folder}/0")).agrees
+    monkeypatch.setattr(environment, "commit", lambda: "now")
+    card = trial_bundle.make(rerun.find(f"{folder}/0"), tmp_path / "kept")
+    first = Ledger(Storage(folder)).table("sessions").to_pylist()[0]
+    assert card["data"] == {"name": "watched", "fingerprint": "f" * 64}
+    assert card["environment"]["commit"] == first["commit"]
+    assert card["packaged"]["commit"] == "now"
+    shutil.rmtree(folder / "checkpoints")
+    card = trial_bundle.make(rerun.find(f"{folder}/0"), tmp_path / "again")
+    assert (card["environment"]["commit"], "packaged" in card) == ("now", False)
+
+
+def test_a_trial_whose_epochs_had_other_data_says_so_when_it_differs(sweep):
+    folder, _ = sweep
+    another_session(folder, ("epochs", {"trial": 0, "attempt": 1, "epoch": 1, "duration_s": 0.1, "loss": 99.0}))
+    found = rerun.rerun(rerun.find(f"{folder}/0"))
+    assert not found.agrees
+    assert found.changed["data"] == ("watched (ffffffffffff), then letters (aaaaaaaaaaaa)", "watched (ffffffffffff)")
 
 
 # --- bundles of trials ------------------------------------------------------------------------------------------------
@@ -316,7 +351,6 @@ def test_trials_reruns_and_bundles_of_trials_never_look_at_test(sweep, tmp_path)
 
 
 def test_the_final_job_alone_opens_test_and_only_after_the_row_that_says_so(sweep):
-    from results.ledger import Ledger, Writer
     from search import sweep as sweeps
     from search.crews import Here
     from search.final_job import FinalJob

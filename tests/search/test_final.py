@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from results.ledger import Ledger
 from search.errors import SweepAborted, SweepError
 from search.final_candidates import Source, candidates
 from search.space import Space
@@ -114,6 +115,20 @@ def test_a_job_that_died_goes_on_without_doing_anything_twice(tmp_path, messages
         hashlib.sha256((Path(s.storage.uri) / "bundle/model.json").read_bytes()).digest() for s in (whole, other)
     ]
     assert digests[0] == digests[1]
+
+
+def test_the_card_names_what_trained_the_model_and_what_packaged_it(sweep):
+    with pytest.raises(Dies):
+        sweep.job(crew=Mortal(17), environment={"commit": "old", "python": "3.11"}).run()
+    sweep.job(environment={"commit": "new", "python": "3.11"}).run()
+    Ledger(sweep.storage).compact()
+    sweep.job(environment={"commit": "newest", "python": "3.12"}, samples=2).run()
+    card = sweep.card()
+    assert card["environment"] == {"commit": "old", "python": "3.11"}
+    assert card["packaged"] == {"commit": "newest", "python": "3.12"}
+    text = sweep.storage.read("bundle/card.md").decode()
+    assert "- commit: old\n- python: 3.11\n" in text
+    assert "made later, with others:\n\n- commit: newest\n- python: 3.12\n" in text
 
 
 def test_a_training_goes_on_from_its_checkpoint(sweep):
