@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.storage import Storage
 from search import bundle, environment, rerun
 from search.checkpoints import Checkpoints, identity
 from search.errors import SweepAborted, SweepError, TaskError, did_you_mean
@@ -88,20 +87,36 @@ def add_exports(folder: Path, forms: Sequence[str], task: Any) -> dict[str, Any]
 
     Raises:
         TaskError: the task has no such form, or what it needs for it is not installed.
-        SweepAborted: an export is not faithful; the bundle is as it was.
+        SweepAborted: an export is not faithful; the bundle is as it was, as with any error.
     """
     check_forms(type(task).__name__, task, forms)
     card = json.loads((folder / bundle.CARD).read_text("utf-8"))
-    with scratch() as copy, rerun.told_apart():
-        shutil.copytree(folder, copy, dirs_exist_ok=True)
-        card["exports"] = {**card.get("exports", {}), **export(task, copy, forms)}
-        bundle.complete(copy, card)
-        for form in forms:
-            shutil.rmtree(folder / EXPORTS / form, ignore_errors=True)
-            shutil.copytree(copy / EXPORTS / form, folder / EXPORTS / form)
-        for name in (bundle.CARD, bundle.CARD_TEXT, bundle.SUMS):  # the checksums last
-            Storage(folder).upload(copy / name, name)
+    folder, part, former = _beside(folder)
+    try:
+        with rerun.told_apart():
+            shutil.copytree(folder, part)
+            card["exports"] = {**card.get("exports", {}), **export(task, part, forms)}
+            bundle.complete(part, card)
+        os.replace(folder, former)
+        os.replace(part, folder)
+    finally:
+        recover(folder)
     return card
+
+
+def recover(folder: Path) -> None:
+    """Brings a bundle back to its name if `add_exports` was killed, and removes what it left beside it."""
+    folder, part, former = _beside(folder)
+    if former.exists() and not folder.exists():
+        os.replace(former, folder)
+    for left in (part, former):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path, Path]:
+    """The bundle, the new one while it is made, and the former one until the new one has its name."""
+    folder = folder.resolve()
+    return folder, folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.former")
 
 
 def export(task: Any, folder: Path, forms: Sequence[str]) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def export(terminal: Terminal, path: Path, exports: str, task: str | None) -> No
     forms = _forms(exports)
     if not forms:
         raise click.UsageError("which forms? Give, for example, --export saved_model,onnx")
+    trial_bundle.recover(path)
     with _muffled():
         whole = verification.verify(path, score=False)
         if whole.problems:

@@ -1,5 +1,6 @@
 """Any trial can be had again: trained again from its row, or as a bundle that says what it is and can be checked."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -336,6 +337,30 @@ def test_other_forms_are_added_to_a_bundle_that_stays_whole(made):
     assert contents(made) == before
     (made / "model.json").write_text("{}")
     assert search("bundle", "export", made, "--export", "text", "--task", TASK).exit_code == 1
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_an_export_that_was_killed_leaves_a_bundle_that_the_next_one_takes_up(made, monkeypatch, renames):
+    before, left, real = contents(made), [renames], trial_bundle.os.replace
+
+    def replace(*names):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(*names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trial_bundle.os, "replace", replace)
+        patched.setattr(trial_bundle, "recover", lambda folder: None)  # as if killed, nothing after it is run
+        with contextlib.suppress(KeyboardInterrupt):
+            trial_bundle.add_exports(made, ["text"], verification.task_of(verification.read(made), task=TASK))
+    if renames == 0:
+        assert contents(made) == before
+    ran = search("bundle", "export", made, "--export", "text", "--task", TASK)
+    assert ran.exit_code == 0, ran.output
+    assert verification.verify(made, task=TASK).problems == ()
+    assert (made / "exports/text").is_dir()
+    assert sorted(path.name for path in made.parent.iterdir()) == ["log", "made", "runs"]
 
 
 # --- the door to the test split ---------------------------------------------------------------------------------------
