@@ -1,5 +1,6 @@
 """A model's card as a page of Markdown, from the document that lies beside it as JSON."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def _origin(card: Mapping[str, Any]) -> Iterator[str]:
         )
         yield ""
         yield (
-            f"Made {card['made']} by `{card['task']}` from {card['made_from']}, with the trial's own seed "
+            f"Made {card['made']} by {_code(card['task'])} from {card['made_from']}, with the trial's own seed "
             f"{card['seed']}, a schedule of {card['epochs']} epochs; {best}."
         )
     else:
@@ -49,7 +50,7 @@ def _origin(card: Mapping[str, Any]) -> Iterator[str]:
 
 def _kind(card: Mapping[str, Any], best: str) -> Iterator[str]:
     """What a model that was chosen is made of."""
-    made = f"Made {card['made']} by `{card['task']}`"
+    made = f"Made {card['made']} by {_code(card['task'])}"
     whose = f"the configuration of trial {_trial(card)}"
     if card.get("kind") == "ensemble":
         models, compared = card["ensemble"]["models"], card["ensemble"]
@@ -109,7 +110,7 @@ def _loading(card: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from _table(
             ("form", "in", "largest difference of a probability"),
-            ((form, f"`{made['path']}`", f"{made['difference']:.1e}") for form, made in card["exports"].items()),
+            ((form, _code(made["path"]), f"{made['difference']:.1e}") for form, made in card["exports"].items()),
         )
 
 
@@ -169,7 +170,7 @@ def _samples(card: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         measures = list(dict.fromkeys(name for sample in samples for name in sample["measures"]))
         rows = [
-            (f"`{sample['name']}`", _beginning(sample), *(_number(sample["measures"].get(name)) for name in measures))
+            (_code(sample["name"]), _beginning(sample), *(_number(sample["measures"].get(name)) for name in measures))
             for sample in samples
         ]
         others = card.get("sample_references", {})
@@ -197,7 +198,7 @@ def _marked(samples: Any, limits: Mapping[str, Any]) -> Iterator[str]:
             if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
                 marks.append(f"{limit['text']} ({name} {_number(value)})")
         if marks:
-            yield f"- `{sample['name']}` is marked: {'; '.join(marks)}"
+            yield f"- {_code(sample['name'])} is marked: {'; '.join(marks)}"
 
 
 def _contenders(card: Mapping[str, Any]) -> Iterator[str]:
@@ -226,18 +227,18 @@ def _configuration(card: Mapping[str, Any]) -> Iterator[str]:
     yield "## Configuration"
     yield ""
     if space:
-        rows = ((f"`{name}`", f"`{value}`", _range(space.get(name, ()))) for name, value in sorted(values.items()))
+        rows = ((_code(name), _code(value), _range(space.get(name, ()))) for name, value in sorted(values.items()))
         yield from _table(("parameter", "value", "of"), rows)
         others = len(space.keys() - values.keys())
         if others:
             yield f"The space has {others} more parameters, which this configuration has no use for; card.json has all."
             yield ""
     else:
-        yield from _table(("parameter", "value"), ((f"`{name}`", f"`{v}`") for name, v in sorted(values.items())))
+        yield from _table(("parameter", "value"), ((_code(name), _code(v)) for name, v in sorted(values.items())))
 
 
 def _range(declarations: Any) -> str:
-    return " or ".join(dict.fromkeys(declaration["range"] for declaration in declarations)).replace("|", "\\|")
+    return " or ".join(dict.fromkeys(declaration["range"] for declaration in declarations))
 
 
 def _environment(card: Mapping[str, Any]) -> Iterator[str]:
@@ -255,11 +256,33 @@ def _environment(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(head: Any, rows: Any) -> Iterator[str]:
-    yield f"| {' | '.join(map(str, head))} |"
+    yield f"| {' | '.join(map(_cell, head))} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
-        yield f"| {' | '.join(map(str, row))} |"
+        yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
+
+
+class _Code(str):
+    """Markdown for what is shown as it is, character by character."""
+
+
+def _code(value: Any) -> _Code:
+    shown = _one_line(value) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    space = " " if "`" in shown else ""  # a space on both sides is not shown
+    return _Code(f"{fence}{space}{shown}{space}{fence}")
+
+
+def _cell(value: Any) -> str:
+    """Markdown that stays one cell of a table and is no HTML, whatever it is made of."""
+    if isinstance(value, _Code):
+        return value.replace("|", "\\|")
+    return re.sub(r"([\\`|])", r"\\\1", _one_line(value)).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).splitlines())
 
 
 def _number(value: Any) -> str:
