@@ -12,22 +12,16 @@ Shares = Mapping[str, tuple[Parameter, float | None]]
 T = TypeVar("T")
 
 
-def distance(space: Space, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Returns how far two whole configurations are apart, from 0 (the same) to 1.
-
-    It is the root of the mean square over all parameters that vary and that one of the two has: the difference on the
-    parameter's own scale, its whole range being 1; options without an order differ by 1, and so does a parameter that
-    only one of them has.
-    """
-    return _between(one, other, _shares(space, one), _shares(space, other))
-
-
 def apart(space: Space, items: Iterable[tuple[T, Mapping[str, Any]]], *, count: int, least: float) -> list[T]:
     """Returns the first `count` items that are at least `least` away from all those taken before, and not the same.
 
+    A distance goes from 0 (the same) to 1. It is the root of the mean square over all parameters that vary and that one
+    of the two configurations has: the difference on the parameter's own scale, its whole range being 1; options without
+    an order differ by 1, and so does a parameter that only one of them has.
+
     Args:
         space: where the distance is measured.
-        items: what to choose from, with their configurations, the best first.
+        items: what to choose from, with their whole configurations, the best first.
         count: so many at most.
         least: a distance, 0 or more.
     """

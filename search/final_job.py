@@ -97,7 +97,7 @@ class FinalJob:
         """Does all that is still to be done and returns what came of it.
 
         Raises:
-            SweepError: the sweep has no trial with a score, or asks for no final job.
+            SweepError: the sweep has no trial with a score on the data of today, or asks for no final job.
             TaskError: the task cannot do what is asked for.
             SweepAborted: no final training could be finished, or the chosen model could not be scored.
         """
@@ -115,7 +115,8 @@ class FinalJob:
         chosen = self._chosen(choice, found, rows)
         self._book.note_all([("choices", row) for row in written(self._state, chosen.choice)])
         card = self._production.card(chosen)
-        return self._summary(chosen, card, page=self._write_page())
+        failed = sum(row["state"] == "failed" for row in rows)
+        return self._summary(chosen, card, failed=failed, page=self._write_page())
 
     # --- training anew ------------------------------------------------------------------------------------------------
 
@@ -249,7 +250,7 @@ class FinalJob:
             )
             return ""
 
-    def _summary(self, chosen: Chosen, card: Mapping[str, Any], *, page: str) -> FinalSummary:
+    def _summary(self, chosen: Chosen, card: Mapping[str, Any], *, failed: int, page: str) -> FinalSummary:
         row = chosen.row
         place = self._storage.where(bundle.FOLDER) if row["model"] else ""
         shipped = {each["model"] for each in self._state.finals if each.get("kind") == WHOLE}
@@ -262,7 +263,7 @@ class FinalJob:
             ensemble=chosen.ensemble,
             final=row["final"],
             seed=row["seed"],
-            failed=sum(other["state"] == "failed" for other in self._state.finals),
+            failed=failed,
             data=self._book.data[0],
             scores=card["chosen"]["scores"] if chosen.whole else card["scores"],
             whole_scores=card["scores"] if chosen.whole else {},

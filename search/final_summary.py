@@ -26,7 +26,7 @@ class FinalSummary:
         ensemble: how an ensemble compares with the single model; None if there is none.
         final: number of the training whose model was taken.
         seed: of that training; None for an ensemble.
-        failed: final trainings that failed.
+        failed: final trainings that failed, of those that the choice asked for.
         data: name of the data.
         scores: of the chosen model on the test split.
         whole_scores: of the model that is shipped in its place, trained on train and valid; empty if there is none.
@@ -84,7 +84,8 @@ class FinalSummary:
         won, count = self.choice.winner, len(self.choice.winner.scores)
         of = f"the mean of {count} trainings" if count > 1 else "one training with a fresh seed"
         before = "" if won.in_sweep is None else f"; in the sweep {won.in_sweep:.4f}"
-        yield f"Trial {won.trial} of sweep {won.source or self.sweep} won: {self.objective} {won.mean:.4f} ({of}{before})."
+        whose = f"Trial {won.trial} of sweep {won.source or self.sweep}"
+        yield f"{whose} won: {self.objective} {won.mean:.4f} ({of}{before})."
         best = self.contenders[0]
         if best.key != won.key:
             yield (

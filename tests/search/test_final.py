@@ -148,6 +148,10 @@ def test_a_training_that_fails_is_a_row_and_the_others_count(tmp_path):
     assert (fine["state"], fine["chosen"]) == ("completed", True)
     assert summary.failed == 1
     assert "1 final training failed" in summary.text()
+    # Of another length it does not come as far as its failure, and former trainings do not count.
+    summary = sweep.job(seeds=1, epochs=1).run()
+    assert summary.failed == 0
+    assert "failed" not in summary.text()
 
 
 def test_a_job_in_which_nothing_could_be_trained_says_why(tmp_path):
