@@ -45,13 +45,16 @@ def scores_of(task: Any, folder: Path, split: str) -> dict[str, float]:
     """Returns what a task scores an exported model on a split.
 
     Raises:
-        TrialFailed: it returns something else than numbers by the names of its `scores`.
+        TrialFailed: it returns something else than numbers by the names of its `scores`; on valid, also of its
+            `metrics`, which are of that split.
     """
-    return _numbers(task, "score", task.score(folder, split), "scores")
+    groups: tuple[Group, ...] = ("scores", "metrics") if split == VALID else ("scores",)
+    return _numbers(task, "score", task.score(folder, split), groups)
 
 
-def _numbers(task: Any, told_by: str, told: Any, group: Group) -> dict[str, float]:
-    name, known = type(task).__name__, declared(type(task).__name__, task, group)
+def _numbers(task: Any, told_by: str, told: Any, groups: tuple[Group, ...]) -> dict[str, float]:
+    name, group = type(task).__name__, " and ".join(groups)
+    known = [each for one in groups for each in declared(name, task, one)]
     try:
         found = {str(each): float(value) for each, value in dict(told).items()}
     except (TypeError, ValueError) as error:
@@ -170,7 +173,7 @@ def samples_of(task: Any, folder: Path, out: Path, *, count: int, split: str, be
             "kind": kind,
             "origin": str(about.get("origin", "")),
             "path": f"{below}/{where.as_posix()}",
-            "measures": _numbers(task, f"the measures of sample {name!r}", known, "measures"),
+            "measures": _numbers(task, f"the measures of sample {name!r}", known, ("measures",)),
         }
 
 

@@ -105,7 +105,8 @@ class Production:
         known = self._book.score(row["final"], self._book.state.schema.scores)
         split = TEST if hasattr(self._task, "score") and not known else ""
         if split:
-            self._rehearse(row)
+            if row.get("kind") != WHOLE:  # that one has seen valid, and the chosen model was scored before it
+                self._rehearse(row)
             self._open(row)
         work = {"model": row["model"], "split": split, "stored": known}
         for _, message in self._crew.run(score, [((self._place,), work)]):

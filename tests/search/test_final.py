@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_scored_is_no_bundle_and_its_opening_stays(tmp_pa
     ("fails", "said"),
     [
         ("score", "ValueError: cannot score"),
-        ("scores", "task Numbers: score returned extra, and declares the scores test_loss"),
+        ("scores", "task Numbers: score returned extra, and declares the scores and metrics test_loss, loss"),
     ],
 )
 def test_a_task_that_cannot_score_is_found_out_while_the_test_split_is_closed(tmp_path, fails, said):
