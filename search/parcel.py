@@ -99,6 +99,23 @@ def gather(root: Path, *, asked_for: Sequence[str] = (), secrets: Iterable[bytes
     return parcel
 
 
+def from_here(file: Path) -> str:
+    """Returns how a file is named from the current folder, which is what travels.
+
+    Raises:
+        SweepError: it lies elsewhere.
+    """
+    root = Path.cwd()
+    named = Path(os.path.normpath(file.absolute()))  # a link keeps its own name
+    try:
+        return (named if named.is_relative_to(root) else file.resolve()).relative_to(root).as_posix()
+    except ValueError:
+        raise SweepError(
+            f"{file} lies outside of {root}, which is what travels to the cluster; "
+            "start from a folder that holds it as well as the code"
+        ) from None
+
+
 def pack(parcel: Parcel, archive: Path) -> None:
     """Writes the files of a parcel into a ZIP archive; the same files always make the same bytes."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from results.storage import Storage
 from search import connection
 from search.environment import COMMIT, commit
 from search.errors import SweepAborted, SweepError
-from search.parcel import Parcel, gather, pack
+from search.parcel import Parcel, pack
 
 if TYPE_CHECKING:
     import aiohttp
@@ -87,41 +88,14 @@ def check_shared(place: str, what: str) -> None:
 
     Raises:
         SweepError: it is a folder below the current one.
+        StorageError: it is none, or its address holds a key.
     """
-    scheme, separator, _ = place.partition("://")
-    if (separator and scheme != "file") or Path(place.removeprefix("file://")).is_absolute():
+    if not Storage(place).is_local or Path(place.removeprefix("file://")).is_absolute():
         return
     raise SweepError(
         f"{what} {place!r} is below the current folder, which the cluster does not see; give s3://bucket/folder, "
         "gs://bucket/folder, or the absolute path of a folder that all its machines share"
     )
-
-
-def travelling(*files: Path | None, modules: Sequence[str] = ()) -> Parcel:
-    """Returns what of the current folder travels.
-
-    Args:
-        files: that must be among it.
-        modules: dotted names; those whose files lie in the folder must be among it too.
-
-    Raises:
-        SweepError: a file lies elsewhere, or see `search.parcel.gather`.
-    """
-    root = Path.cwd()
-    asked_for = []
-    for file in filter(None, files):
-        try:
-            asked_for.append(file.resolve().relative_to(root.resolve()).as_posix())
-        except ValueError:
-            raise SweepError(
-                f"{file} lies outside of {root}, which is what travels to the cluster; "
-                "start from a folder that holds it as well as the code"
-            ) from None
-    for module in modules:
-        path = Path(*module.split(".")).with_suffix(".py")
-        if (root / path).is_file():
-            asked_for.append(path.as_posix())
-    return gather(root, asked_for=asked_for, secrets=[connection.token().encode()])
 
 
 def send(

@@ -10,9 +10,12 @@ import click
 
 from results.cli.commands import STOPPED
 from results.cli.terminal import Terminal
-from search.errors import SpecError, TaskError
+from results.errors import ResultsError
+from results.storage import Storage
+from search.errors import SearchError, SpecError, TaskError
 
 if TYPE_CHECKING:
+    from search.parcel import Parcel
     from search.spec import SweepSpec
     from search.submission import Job
 
@@ -49,95 +52,123 @@ def sends() -> bool:
 
 def send_sweep(terminal: Terminal, spec: "SweepSpec", file: Path) -> None:
     """Sends `search run` with its sweep file, once that is found in order here."""
-    from search.notification import script
     from search.submission import check_shared
+    from search.sweep import folder_of
 
     check_shared(spec.storage, "--storage" if _given("storage") else f"{file}: storage")
     _check(spec, terminal.note)
-    module = spec.task.rpartition(":")[0]
-    is_file = module.endswith(".py")
-    hook = script(spec)
-    if hook is not None and hook.is_absolute():
-        hook = None  # lies on the cluster's machines, or is found missing there
-    _send(
-        terminal,
-        name=spec.name,
-        place=f"{spec.storage.rstrip('/')}/{spec.name}",
-        files=(file, Path(spec.folder, module) if is_file else None, hook),
-        modules=() if is_file else (module,),
-    )
+    _send(terminal, name=spec.name, place=folder_of(spec).uri, files=[file, *_needed(spec)])
 
 
 def send_known(terminal: Terminal, sweep: str, file: Path | None = None) -> None:
-    """Sends what is done with a sweep that has begun."""
+    """Sends what is done with a sweep that has begun, and its sweep file if that has changed."""
+    from search import sweep_file
     from search.submission import check_shared
 
     check_shared(sweep, "the sweep")
-    _send(terminal, name=sweep.rstrip("/").rpartition("/")[2], place=sweep, files=(file,))
+    if file is None:
+        # A path from the root that it has kept is one of the machine that it was begun on.
+        files = [needed for needed in _needed(_kept(terminal, sweep)) if not needed.is_absolute()]
+    else:
+        spec = sweep_file.load(file)
+        _check(spec, terminal.note)
+        files = [file, *_needed(spec)]
+    _send(terminal, name=sweep.partition("?")[0].rstrip("/").rpartition("/")[2], place=sweep, files=files)
 
 
 def ask(terminal: Terminal, sweep: str) -> None:
     """Sends a short question about a sweep, shows the answer and leaves nothing behind; ends with its exit status."""
-    from search import submission
+    from search.submission import check_shared, remove
 
-    submission.check_shared(sweep, "the sweep")
-    context = click.get_current_context()
-    job = submission.send(
-        _again(context),
-        server=context.params["address"],
-        name=f"search-{context.command.name}",
-        width=terminal.width,
-        say=terminal.note,
-    )
+    check_shared(sweep, "the sweep")
+    job = _start(terminal, str(click.get_current_context().command.name))
     try:
-        _follow(terminal, job, context)
+        _follow(terminal, job)
     finally:
-        submission.remove(job)
+        remove(job)
 
 
-def _send(
-    terminal: Terminal, *, name: str, place: str, files: Sequence[Path | None], modules: Sequence[str] = ()
-) -> None:
+def _send(terminal: Terminal, *, name: str, place: str, files: Sequence[Path]) -> None:
     """Sends the command that was typed, with the current folder, and follows it; ends with its exit status."""
-    from search import submission
+    from search.connection import token
+    from search.parcel import from_here, gather
 
     context = click.get_current_context()
-    parcel = submission.travelling(*files, modules=modules)
+    parcel = gather(Path.cwd(), asked_for=[from_here(file) for file in files], secrets=[token().encode()])
     for path, why in parcel.left_out.items():
         terminal.note(f"left out: {path}, {why}")
     if parcel.untracked:
         terminal.note(f"left out, because git does not track them: {_some(parcel.untracked)}")
-    job = submission.send(
-        _again(context),
-        server=context.params["address"],
-        name=name,
-        parcel=parcel,
-        width=terminal.width,
-        say=terminal.note,
-    )
+    job = _start(terminal, name, parcel)
     if not context.params["follow"]:
         terminal.out(_coming_back(job, place))
         return
     terminal.note(f"{name} runs on the cluster as job {job.name}; Ctrl-C ends the looking on alone")
     try:
-        _follow(terminal, job, context)
+        _follow(terminal, job)
     except KeyboardInterrupt:
         terminal.note("\n" + _coming_back(job, place))
         context.exit(STOPPED)
 
 
-def _follow(terminal: Terminal, job: "Job", context: click.Context) -> None:
-    """Shows what a job prints, and ends with its exit status."""
-    from search import submission
+def _start(terminal: Terminal, name: str, parcel: "Parcel | None" = None) -> "Job":
+    """Sends the command that was typed, to the address that was typed with it."""
+    from search.submission import send
 
+    server = click.get_current_context().params["address"]
+    return send(_again(), server=server, name=name, parcel=parcel, width=terminal.width, say=terminal.note)
+
+
+def _follow(terminal: Terminal, job: "Job") -> None:
+    """Shows what a job prints, and ends with its exit status."""
+    from search.submission import follow
+
+    context = click.get_current_context()
     as_json = context.params.get("as_json", False)
     answer = _Answer(terminal.note if as_json else terminal.out)
-    outcome = submission.follow(job, show=answer.take, say=terminal.note)
+    outcome = follow(job, show=answer.take, say=terminal.note)
     if outcome.why:
         terminal.note(f"Error: {outcome.why}")
     if as_json and answer.document is not None:
         terminal.json(answer.document)
     context.exit(outcome.status)
+
+
+def _needed(spec: "SweepSpec | None") -> list[Path]:
+    """Returns what of the current folder a sweep cannot do without, tracked by git or not: its task and its script.
+
+    What the sweep file names by a path from the root lies on the cluster's machines, or is found missing there.
+    """
+    from search.notification import script
+
+    if spec is None:
+        return []
+    module, hook = spec.task.rpartition(":")[0], script(spec)
+    if module.endswith(".py"):
+        files = [] if Path(module).expanduser().is_absolute() else [Path(spec.folder, module)]
+    else:
+        path = Path(*module.split("."))
+        files = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
+    if hook is not None and not Path(spec.notify.command[0]).is_absolute():
+        files.append(hook)
+    return files
+
+
+def _kept(terminal: Terminal, sweep: str) -> "SweepSpec | None":
+    """Returns what a sweep was last asked to do, None where this machine cannot read that."""
+    from search.sweep import read_spec
+
+    # Google's library would try for a quarter of an hour.
+    place = f"{sweep}?retry_limit_seconds=10" if sweep.startswith("gs://") and "?" not in sweep else sweep
+    terminal.status(f"reads what {sweep} needs")
+    try:
+        return read_spec(Storage(place))
+    except (ResultsError, SearchError, OSError) as error:
+        terminal.note(
+            f"{sweep} cannot be read from here ({str(error).splitlines()[0]}), so nobody knows here which files its "
+            "task and [notify] need: in a repository only what git tracks travels; `search resume --file` sends them"
+        )
+        return None
 
 
 def _check(spec: "SweepSpec", say: Callable[[str], None]) -> None:
@@ -170,8 +201,13 @@ def _given(name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _again(context: click.Context) -> list[str]:
-    """Returns the command line that was typed as it is meant on the cluster."""
+def _again() -> list[str]:
+    """Returns the command line that was typed as it is meant on the cluster.
+
+    Raises:
+        StorageError: an address in it holds a key, which everybody on the cluster could read.
+    """
+    context = click.get_current_context()
     words = ["search", str(context.command.name)]
     options = []
     for parameter in context.command.params:
@@ -183,6 +219,8 @@ def _again(context: click.Context) -> list[str]:
                 options += ["--address", "auto"]
         elif parameter.name != "follow" and _given(str(parameter.name)):
             options += _option(parameter, value)
+    for word in filter(lambda word: "://" in word, words + options):
+        Storage(word)
     return words + options
 
 
@@ -194,8 +232,9 @@ def _option(parameter: click.Parameter, value: Any) -> list[str]:
 
 
 def _relative(value: Any) -> str:
-    """A file is named from the folder that travels."""
-    return value.resolve().relative_to(Path.cwd().resolve()).as_posix() if isinstance(value, Path) else str(value)
+    from search.parcel import from_here
+
+    return from_here(value) if isinstance(value, Path) else str(value)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,15 +2,22 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import http.server
+import io
+import json
 import re
+import subprocess
 import threading
+import zipfile
 
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from search import submission
+from results.storage import Storage
+from search import submission, sweep_file
+from search.checkpoints import SPEC_FILE
 from search.cli import main
 from search.errors import SweepAborted, SweepError
 from search.submission import Job, _Log, check_shared, follow, is_job_server
@@ -63,10 +70,12 @@ class JobServer:
         states: of its job, one an answer; the last for ever. A number is an HTTP status, a text no JSON document.
         logs: what it sends of the job's log, one a reading; the last for ever. One that ends with `…` breaks off.
         jobs: that were sent to it.
+        names: of the files that were.
     """
 
     def __init__(self):
         self.version, self.states, self.logs, self.jobs, self.url = '{"ray_version": "2"}', ["SUCCEEDED"], [""], [], ""
+        self.names = set()
         self._loop = asyncio.new_event_loop()
 
     async def _version(self, request):
@@ -75,6 +84,14 @@ class JobServer:
     async def _take(self, request):
         self.jobs.append(await request.json())
         return web.json_response({})
+
+    async def _has(self, request):
+        return web.Response(status=404)
+
+    async def _unpack(self, request):
+        with zipfile.ZipFile(io.BytesIO(await request.read())) as archive:
+            self.names = set(archive.namelist())
+        return web.Response()
 
     async def _state(self, request):
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -97,7 +114,8 @@ class JobServer:
         app = web.Application()
         app.add_routes([
             web.get("/api/version", self._version),
-            web.get("/api/packages/gcs/{name}", self._version),
+            web.get("/api/packages/gcs/{name}", self._has),
+            web.put("/api/packages/gcs/{name}", self._unpack),
             web.post("/api/jobs/", self._take),
             web.get("/api/jobs/{name}", self._state),
             web.get("/api/jobs/{name}/logs/tail", self._log),
@@ -205,6 +223,104 @@ def test_a_jobs_name_is_one_that_rays_commands_take(here, server, name):
     (job,) = server.jobs
     assert re.fullmatch(r"sweep(-\w+)*-[0-9a-f]{6}", job["submission_id"])
     assert f"ray job logs --follow --address {server.url} {job['submission_id']}\n" in done.stdout
+
+
+@pytest.fixture(params=["mine:Mine", "./mine.py:Mine"], ids=["module", "file"])
+def untracked(request, here):
+    """A folder in which git tracks neither the sweep file nor what it names."""
+    text = SWEEP.replace("tests.search.fake_task:FakeTask", request.param) + '[notify]\ncommand = "./tell.sh me"\n'
+    (here / "sent.toml").write_text(text)
+    (here / "mine.py").write_text("from tests.search.fake_task import FakeTask\n\nclass Mine(FakeTask):\n    pass\n")
+    (here / "tell.sh").write_text("#!/bin/sh\n")
+    (here / "tracked.py").write_text("")
+    for words in (["init", "-q"], ["add", "tracked.py"]):
+        subprocess.run(["git", *words], cwd=here, check=True)
+    return here
+
+
+NEEDED = {"tracked.py", "mine.py", "tell.sh"}
+
+
+def test_resume_sends_what_a_sweep_file_names_as_run_does(untracked, server):
+    there = ["--address", server.url, "--no-follow"]
+    for words in (["run", "sent.toml", "--storage", "s3://b/x"], ["resume", "s3://b/x/sent", "--file", "sent.toml"]):
+        done = search(*words, *there)
+        assert done.exit_code == 0, done.stderr
+        assert server.names == NEEDED | {"sent.toml"}
+        server.names = set()
+    done = search("run", str(untracked / "sent.toml"), "--storage", "s3://b/x", *there)
+    assert server.names == NEEDED | {"sent.toml"}, done.stderr
+
+
+def test_a_task_behind_a_link_travels_by_the_name_that_it_is_known_by(untracked, server, tmp_path_factory):
+    (untracked / "mine.py").rename(untracked / "other.py")
+    (untracked / "mine.py").symlink_to("other.py")
+    there = ["--storage", "s3://b/x", "--address", server.url, "--no-follow"]
+    assert search("run", "sent.toml", *there).exit_code == 0
+    assert server.names == NEEDED | {"sent.toml"}
+    by_another_way = tmp_path_factory.mktemp("link") / "here"
+    by_another_way.symlink_to(untracked)
+    done = search("run", str(by_another_way / "sent.toml"), *there)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_mistake_in_the_file_of_a_known_sweep_is_found_before_anything_is_sent(here):
+    (here / "sent.toml").write_text(SWEEP.replace("FakeTask", "FakeTsk"))
+    done = search("resume", "s3://b/x/sent", "--file", "sent.toml", "--address", NOWHERE)
+    assert done.exit_code == 2
+    assert "did you mean 'FakeTask'?" in done.stderr
+
+
+def begin(folder, spec):
+    Storage(folder).child(spec.name).write(SPEC_FILE, json.dumps(sweep_file.document(spec)).encode())
+
+
+@pytest.mark.parametrize("words", [["resume"], ["extend", "--trials", "5"], ["final"]], ids=lambda words: words[0])
+def test_what_a_known_sweep_needs_is_read_from_its_storage(untracked, server, tmp_path_factory, words):
+    shared = tmp_path_factory.mktemp("shared")
+    begin(shared, sweep_file.load("sent.toml"))
+    done = search(words[0], f"{shared}/sent", *words[1:], "--address", server.url, "--no-follow")
+    assert done.exit_code == 0, done.stderr
+    assert server.names == NEEDED
+    (untracked / "mine.py").unlink()
+    done = search(words[0], f"{shared}/sent", *words[1:], "--address", server.url, "--no-follow")
+    is_file = ".py" in (untracked / "sent.toml").read_text()
+    assert ("mine.py has to travel to the cluster, but it is not there" in done.stderr) == is_file
+
+
+def test_files_that_a_known_sweep_names_from_the_root_are_the_clusters(untracked, server, tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    begin(shared, dataclasses.replace(sweep_file.load("sent.toml"), folder="/opt/sweeps"))
+    done = search("resume", f"{shared}/sent", "--address", server.url, "--no-follow")
+    assert done.exit_code == 0, done.stderr
+    assert "tell.sh" not in server.names
+
+
+@pytest.mark.parametrize("words", [["resume"], ["final"]], ids=lambda words: words[0])
+def test_of_a_sweep_that_is_not_seen_from_here_it_says_what_travels(untracked, server, words):
+    done = search(*words, "/nowhere/sent", "--address", server.url, "--no-follow")
+    assert done.exit_code == 0, done.stderr
+    assert server.names == {"tracked.py"}
+    assert "cannot be read from here" in done.stderr
+    assert "only what git tracks travels" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "sent.toml", "--storage", "s3://me:hush@b/x"],
+        ["resume", "s3://me:hush@b/x/sent"],
+        ["final", "/nowhere/sent", "--with", "s3://b/x/other?secret_key=hush"],
+        ["status", "s3://me:hush@b/x/sent"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_address_with_a_key_is_not_sent(here, server, words):
+    done = search(*words, "--address", server.url)
+    assert done.exit_code == 2
+    assert "AWS_SECRET_ACCESS_KEY" in done.stderr
+    assert "hush" not in done.output + done.stderr
+    assert server.jobs == []
 
 
 def followed(server):
