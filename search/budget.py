@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from search.attempts import Attempt
+from search.shares import priced
 from search.spec import SweepSpec
 from search.state import SweepState
 
@@ -55,9 +56,8 @@ class Budget:
         return (self._state.gpu_s + self._held(lambda attempt: attempt.gpus)) / 3600
 
     def money(self) -> float:
-        """Returns what its trials have cost: GPU hours times the price, or core hours where they use no GPU."""
-        cores = (self._state.cpu_s + self._held(lambda attempt: attempt.cpus)) / 3600
-        return (self.gpu_hours() if self._spec.resources.gpus else cores) * (self._spec.price_per_hour or 0.0)
+        """Returns what its trials have cost: hours of what is priced, times the price."""
+        return (self._state.priced_s + self._held(priced)) / 3600 * (self._spec.price_per_hour or 0.0)
 
     def _held(self, share: Callable[[Attempt], float]) -> float:
         now = self._clock()

@@ -18,6 +18,8 @@ from results.errors import ResultsError
 from results.storage import Storage
 from search.connection import connected, worker_environment
 from search.errors import SearchError
+from search.forecast import workers
+from search.searcher import NEEDS
 from search.spec import SweepSpec
 
 State = Literal["ok", "note", "problem"]
@@ -28,9 +30,6 @@ PROBE_LIMIT_S = 180.0
 """Importing a task on a worker may take so long; TensorFlow alone takes up to 15 s."""
 NODES_LIMIT_S = 120.0
 ANSWER_LIMIT_S = 10.0
-
-SEARCHER_NEEDS: Mapping[str, tuple[str, ...]] = {"cmaes": ("cmaes",), "qmc": ("scipy",)}
-"""Packages beside Optuna, by the kind of searcher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +73,13 @@ def examine(spec: SweepSpec | None = None, *, storage: str = "runs", address: st
 
 
 def _packages(spec: SweepSpec | None) -> Iterator[Check]:
-    needed = ("ray", "optuna", "pyarrow", *SEARCHER_NEEDS.get(spec.searcher.kind if spec else "", ()))
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    needed = {"ray": "ray", "optuna": "optuna", "pyarrow": "pyarrow", **(NEEDS[spec.searcher.kind] if spec else {})}
+    missing = [package for name, package in needed.items() if importlib.util.find_spec(name) is None]
     if missing:
         advice = f"pip install {' '.join(missing)}, or make install"
         yield Check(name="packages", state="problem", found=f"missing: {', '.join(missing)}", advice=advice)
     else:
-        found = ", ".join(f"{name} {metadata.version(name)}" for name in needed)
+        found = ", ".join(f"{package} {metadata.version(package)}" for package in needed.values())
         yield Check(name="packages", state="ok", found=found)
 
 
@@ -160,10 +159,9 @@ def _memory(spec: SweepSpec) -> Check:
     import psutil
 
     total = psutil.virtual_memory().total
-    workers = spec.concurrency or max(1, int((os.cpu_count() or 1) / spec.resources.cpus))
-    limit = spec.resources.memory_limit_bytes
-    need = workers * limit
-    found = f"{workers} workers of at most {_gigabytes(limit)} each, {_gigabytes(total)} here"
+    limit, number = spec.resources.memory_limit_bytes, workers(spec)
+    need = number * limit
+    found = f"{number} workers of at most {_gigabytes(limit)} each, {_gigabytes(total)} here"
     if need > total:
         advice = "fine if trials stay far below the limit; otherwise set memory_limit or concurrency lower"
         return Check(name="memory", state="note", found=found, advice=advice)

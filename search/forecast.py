@@ -12,6 +12,7 @@ from results.errors import ResultsError
 from results.ledger import Ledger
 from results.storage import Storage
 from search.scheduler import Scheduler
+from search.shares import fitting, priced
 from search.simulation import Curve, Simulation, simulate
 from search.spec import SweepSpec
 
@@ -118,10 +119,8 @@ def workers(spec: SweepSpec) -> int:
     """Returns how many trials will run at a time on this machine."""
     if spec.concurrency:
         return spec.concurrency
-    fitting = len(os.sched_getaffinity(0)) / spec.resources.cpus
-    if spec.resources.gpus:
-        fitting = min(fitting, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) / spec.resources.gpus)
-    return max(1, int(fitting + 1e-9))
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    return fitting(spec.resources, cpus=len(os.sched_getaffinity(0)), gpus=gpus)
 
 
 def forecast(spec: SweepSpec, make_scheduler: Callable[[], Scheduler], known: Measured | None) -> Forecast:
@@ -161,7 +160,7 @@ def forecast(spec: SweepSpec, make_scheduler: Callable[[], Scheduler], known: Me
         wall_s=wall_s,
         worker_s=busy_s,
         gpu_hours=None if hours is None else hours * spec.resources.gpus,
-        money=None if hours is None or spec.price_per_hour is None else hours * _units(spec) * spec.price_per_hour,
+        money=_money(spec, hours),
     )
 
 
@@ -186,7 +185,7 @@ def final_forecast(spec: SweepSpec, known: Measured | None) -> FinalForecast | N
         epochs=epochs,
         wall_s=None if one_s is None else math.ceil(most / workers(spec)) * one_s,
         gpu_hours=None if hours is None else hours * spec.resources.gpus,
-        money=None if hours is None or spec.price_per_hour is None else hours * _units(spec) * spec.price_per_hour,
+        money=_money(spec, hours),
     )
 
 
@@ -197,9 +196,11 @@ def _times_more(wanted: int, course: Simulation, budget_s: float) -> float:
     return min(wanted / len(course.runs), budget_s / course.cost if course.cost else math.inf)
 
 
-def _units(spec: SweepSpec) -> float:
-    """What a price is paid for: GPUs of a trial, or its cores where it has none."""
-    return spec.resources.gpus or spec.resources.cpus
+def _money(spec: SweepSpec, hours: float | None) -> float | None:
+    """What so many hours of one worker cost; `None` if nobody knows."""
+    if hours is None or spec.price_per_hour is None:
+        return None
+    return hours * priced(spec.resources) * spec.price_per_hour
 
 
 def _budget_s(spec: SweepSpec) -> float:
@@ -210,5 +211,5 @@ def _budget_s(spec: SweepSpec) -> float:
     if spec.gpu_hours is not None:
         limits.append(spec.gpu_hours * 3600 / spec.resources.gpus)
     if spec.money is not None and spec.price_per_hour is not None:
-        limits.append(spec.money / spec.price_per_hour * 3600 / _units(spec))
+        limits.append(spec.money / spec.price_per_hour * 3600 / priced(spec.resources))
     return min(limits)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from results.plain import finite
+from search.shares import priced
 from search.state import ENDED, SweepState, TrialState, held
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _view(state: SweepState, trial: TrialState, limits: Limits, now: float, *, a
 
 
 def _budget(state: SweepState, limits: Limits, *, now: float | None) -> tuple[Use, ...]:
-    gpu_s, cpu_s = state.gpu_s, state.cpu_s
+    gpu_s, priced_s = state.gpu_s, state.priced_s
     for trial in state.running:
         attempt = trial.last_attempt
         if attempt is None:
@@ -282,14 +283,13 @@ def _budget(state: SweepState, limits: Limits, *, now: float | None) -> tuple[Us
         started = attempt.started
         held_s = held(trial, attempt) if now is None or started is None else max(0.0, now - started)
         gpu_s += attempt.gpus * held_s
-        cpu_s += attempt.cpus * held_s
-    paid_s = gpu_s or cpu_s
+        priced_s += priced(attempt) * held_s
     return (
         Use(name="trials", used=len(state.trials), limit=limits.trials),
         Use(name="epochs", used=state.num_results, limit=None),
         Use(name="wall_time_s", used=state.elapsed_s(now), limit=limits.wall_time_s),
         Use(name="gpu_hours", used=gpu_s / 3600, limit=limits.gpu_hours),
-        Use(name="money", used=paid_s / 3600 * (limits.price_per_hour or 0.0), limit=limits.money),
+        Use(name="money", used=priced_s / 3600 * (limits.price_per_hour or 0.0), limit=limits.money),
     )
 
 
@@ -316,9 +316,9 @@ def _time_left(
             found.append((left, "until the wall time is used up"))
             continue
         running = [trial.last_attempt for trial in state.running]
-        gpus = sum(attempt.gpus for attempt in running if attempt)
-        share = gpus or (sum(attempt.cpus for attempt in running if attempt) if use.name == "money" else 0.0)
-        an_hour = share * ((limits.price_per_hour or 0.0) if use.name == "money" else 1.0)
+        an_hour = sum(attempt.gpus for attempt in running if attempt)
+        if use.name == "money":
+            an_hour = sum(priced(attempt) for attempt in running if attempt) * (limits.price_per_hour or 0.0)
         if an_hour > 0:
             words = "money" if use.name == "money" else "GPU-hours"
             found.append((left / an_hour * 3600, f"until the {words} are used up, at {an_hour:.3g} an hour"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from results.course import on_course
+from search.shares import priced
 from search.trial_state import ENDED, STATES, AttemptState, DecisionRow, EpochRow, State, TrialState
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class SweepState:
         time: when the last row was written.
         num_results: epochs written down, those that were trained again counted again.
         gpu_s: seconds times GPUs that ended attempts held.
-        cpu_s: seconds times cores that ended attempts held.
+        priced_s: seconds times what has a price of what ended attempts held; see `search.shares`.
         spans: session -> when its first row was written, and the last that tells of a trial.
         recent_results: when the last few thousand epochs were written down, oldest first.
         recent_ends: when the last few thousand trials ended, oldest first.
@@ -68,7 +69,7 @@ class SweepState:
         self.started: float | None = None
         self.time: float | None = None
         self.num_results = 0
-        self.gpu_s = self.cpu_s = 0.0
+        self.gpu_s = self.priced_s = 0.0
         self.spans: dict[int, tuple[float, float]] = {}
         self.recent_results: deque[float] = deque(maxlen=_RECENT)
         self.recent_ends: deque[float] = deque(maxlen=_RECENT)
@@ -261,7 +262,7 @@ class SweepState:
             "time": _plain(self.time),
             "num_results": self.num_results,
             "gpu_s": _plain(self.gpu_s),
-            "cpu_s": _plain(self.cpu_s),
+            "priced_s": _plain(self.priced_s),
             "counts": self.counts(),
             "trials": {str(number): self._trial_document(trial) for number, trial in sorted(self.trials.items())},
             **{table: [_plain(_without_nulls(row)) for row in self._list(table)] for table in _KEYS},
@@ -310,7 +311,7 @@ class SweepState:
         held_s = held(trial, attempt)
         trial.gpu_s += attempt.gpus * held_s
         self.gpu_s += attempt.gpus * held_s
-        self.cpu_s += attempt.cpus * held_s
+        self.priced_s += priced(attempt) * held_s
         if number >= trial.attempt and trial.state not in ENDED:
             trial.attempt = number
             # Completed, stopped and failed end the trial only with its row in `trials`; till then it may be tried on.

@@ -525,7 +525,7 @@ def _fit(conductor: Conductor) -> None:
 
     spec = conductor.spec
     if not spec.concurrency:
-        conductor.concurrency = tune.fitting(spec.resources.cpus, spec.resources.gpus)
+        conductor.concurrency = tune.room(spec.resources)
 
 
 def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> FinalSummary:

@@ -23,6 +23,7 @@ from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
 from search.marks import Marks, label
+from search.shares import Share, fitting
 from search.trial import Worker
 
 _log = logging.getLogger(__name__)
@@ -272,10 +273,9 @@ class _Link:
             self._has_told_of_waiting = True
             _log.warning("no worker has begun for %.0f s: the cluster is busy, or too small for a trial", WAITING_S)
         if self._conductor.is_ending and now - self._moved >= WITHDRAW_S:
+            kind = "user" if self._conductor.stopping else "budget"
             for attempt in list(running.values()):
-                self._conductor.returned(
-                    attempt.trial, attempt.attempt, "user", "the sweep ended before it could begin"
-                )
+                self._conductor.returned(attempt.trial, attempt.attempt, kind, "the sweep ended before it could begin")
             self._has_withdrawn = True
 
 
@@ -405,10 +405,7 @@ def _remove(storage: Storage) -> None:
         shutil.rmtree(storage.uri, ignore_errors=True)
 
 
-def fitting(cpus: float, gpus: float) -> int:
-    """Returns how many trials of this size fit into the cluster as it is now; at least one."""
+def room(share: Share) -> int:
+    """Returns how many trials with such a share fit into the cluster as it is now; at least one."""
     have = ray.cluster_resources()
-    fits = [have.get("CPU", 1.0) / cpus] if cpus else []
-    if gpus:
-        fits.append(have.get("GPU", 0.0) / gpus)
-    return max(1, int(min(fits, default=1.0) + 1e-9))
+    return fitting(share, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))

@@ -7,6 +7,7 @@ import pytest
 
 from search import sweep
 from search.attempts import Progress
+from search.shares import fitting
 from search.snapshot import Limits, take
 from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings
 from tests.search import rig
@@ -149,6 +150,20 @@ def test_what_a_budget_cut_off_was_saved_and_goes_on_once_there_is_more(tmp_path
     assert [(trial.state, trial.epoch) for trial in state.trials.values()] == [("completed", 40)] * 3
     trained = [path.name.rpartition("-")[0] for path in log.iterdir()]
     assert len(trained) == len(set(trained)) == 3 * 40
+
+
+@pytest.mark.parametrize(
+    ("share", "cpus", "gpus", "number"),
+    [
+        (ResourceSettings(cpus=1.0), 8, 0, 8),
+        (ResourceSettings(cpus=0.1), 1, 0, 10),
+        (ResourceSettings(cpus=1.0, gpus=0.25), 16, 2, 8),
+        (ResourceSettings(cpus=4.0, gpus=0.25), 16, 2, 4),
+        (ResourceSettings(cpus=4.0, gpus=1.0), 2, 0, 1),
+    ],
+)
+def test_as_many_trials_fit_as_what_is_scarce_has_room_for(share, cpus, gpus, number):
+    assert fitting(share, cpus=cpus, gpus=gpus) == number
 
 
 def test_a_long_final_job_does_not_keep_a_sweep_from_being_extended(course):

@@ -70,10 +70,16 @@ def test_a_task_that_a_worker_cannot_make_is_a_problem(spec, tmp_path, task, mes
 
 
 def test_a_missing_package_is_named_with_how_to_get_it(spec, monkeypatch):
-    monkeypatch.setattr(doctor, "SEARCHER_NEEDS", {"cmaes": ("not_installed_anywhere",)})
+    monkeypatch.setattr(doctor, "NEEDS", {"cmaes": {"cmaes": "cmaes", "not_there": "not-installed-anywhere"}})
     found = states(dataclasses.replace(spec, searcher=SearcherSettings(kind="cmaes")))["packages"]
-    assert (found.state, found.found) == ("problem", "missing: not_installed_anywhere")
-    assert "pip install not_installed_anywhere" in found.advice
+    assert (found.state, found.found) == ("problem", "missing: not-installed-anywhere")
+    assert "pip install not-installed-anywhere" in found.advice
+
+
+def test_as_many_workers_want_memory_as_have_a_gpu(spec):
+    # There is not a single GPU for it here, however many cores there are.
+    found = states(dataclasses.replace(spec, resources=ResourceSettings(cpus=0.01, gpus=100.0)))["memory"]
+    assert found.found.startswith("1 workers")
 
 
 def test_a_sweep_that_has_begun_is_noted(spec, tmp_path):

@@ -124,6 +124,15 @@ def test_the_budget_that_is_used_up_first_ends_the_sweep():
     assert paid.time_left_s == pytest.approx(0.8 / 12 * 3600)
 
 
+def test_each_attempt_costs_what_it_holds():
+    book = Book()
+    book.attempt(0, 1, gpus=0.0)
+    book.attempt_end(0, 1, "completed", wall_s=3600.0)  # on one core, before the sweep was given GPUs
+    book.attempt(1, 1, gpus=0.5)
+    book.attempt_end(1, 1, "completed", wall_s=3600.0)
+    assert shot(book, Limits(price_per_hour=2.0)).use("money").used == pytest.approx(2.0 * (1 + 0.5))
+
+
 def test_without_gpus_cores_are_paid_for():
     book = Book()
     book.proposal(0)
