@@ -1,17 +1,24 @@
 """Whether a cluster would run the versions that everything was tested with."""
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
-from search.cluster_file import ClusterFile, Finding, items, mapping, unfilled
+from search.cluster_file import ClusterFile, Finding, Manifest, RayFile, unfilled
 from search.errors import SpecError
 
 NAME = "constraints.txt"
 _PINNED = re.compile(r"(?<![\w./@-])([A-Za-z][\w.-]*)(?:\[[\w,.-]*\])?==([\w.+!]+)")
-_INSTALL = re.compile(r"\bpip3? install\b(.*?)(?:&&|\|\||;|$)", re.S)
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?:\[[\w, .-]*\])?\s*(?P<version>[=<>~!].*)?")
+_WHEEL = re.compile(r"(?:^|/)(?P<name>[\w.]+)-(?P<version>\d[\w.!+]*)(?:-[\w.]+){3,4}\.whl")
+_COMMIT = re.compile(r"@[0-9a-f]{40}\b|#sha256=")
+_TAKES_VALUE = {
+    *("-e", "--editable", "-r", "--requirement", "-f", "--find-links", "-i", "--index-url", "--extra-index-url"),
+    *("-t", "--target", "-p", "--python", "--prefix", "--root", "-n", "--name", "--index", "--python-version"),
+}
+"""Options of pip, uv and conda whose value is no package, and is not itself an option."""
 _IMAGE = re.compile(r"(?:^|/)rayproject/ray(?:-ml|-llm)?:(\d+\.\d+\.\d+)")
 
 
@@ -31,7 +38,11 @@ def load(path: Path) -> Mapping[str, set[str]]:
         OSError: it cannot be read.
     """
     allowed: dict[str, set[str]] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is no text: a file of lines such as name==version was expected") from error
+    for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].partition(";")[0].strip()
         if not line:
             continue
@@ -42,25 +53,28 @@ def load(path: Path) -> Mapping[str, set[str]]:
     return allowed
 
 
-def findings(
-    file: ClusterFile, document: Mapping[str, Any], allowed: Mapping[str, set[str]], source: Path
-) -> Iterator[Finding]:
+def findings(file: ClusterFile, allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:
     """Yields versions that differ from the allowed ones, and what is installed without saying which.
 
     Args:
         file: the cluster's file.
-        document: the same as Ray completes it.
         allowed: versions by package.
         source: where these stand.
     """
-    for where, command in file.commands(document):
-        yield from _command(where, command, allowed, source)
-    for where, image in _images(file):
+    for where, command in file.commands():
+        for name, version in _PINNED.findall(" ".join(command.words)):
+            yield from _differs(where, name, version, allowed, source)
+        for pip in ("pip", "pip3"):
+            if (arguments := command.after(pip, "install")) is not None:
+                yield from _pip(where, arguments, allowed, source)
+        for conda, act in itertools.product(("conda", "mamba", "micromamba"), ("install", "create")):
+            if (arguments := command.after(conda, act)) is not None:
+                yield from _conda(where, arguments, allowed, source)
+    for where, image in file.images():
         yield from _image(where, image, allowed, source)
-    if file.kind == "kuberay":
-        version = mapping(file.document.get("spec")).get("rayVersion")
-        yield from _differs("spec.rayVersion", "ray", str(version), allowed, source)
-    elif file.kind == "ray":
+    if isinstance(file, Manifest):
+        yield from _differs("spec.rayVersion", "ray", str(file.spec.get("rayVersion")), allowed, source)
+    elif isinstance(file, RayFile):
         here = metadata.version("ray")
         if allowed.get("ray") and here not in allowed["ray"]:
             yield Finding(
@@ -70,20 +84,83 @@ def findings(
             )
 
 
-def _command(where: str, command: str, allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:
-    for name, version in _PINNED.findall(command):
-        yield from _differs(where, name, version, allowed, source)
-    for arguments in _INSTALL.findall(command):
-        words = arguments.replace("'", " ").replace('"', " ").split()
-        if {"-c", "--constraint", "--constraints"} & set(words) or any(w.startswith("--constraint=") for w in words):
-            continue
-        loose = [w for w in words if re.match(r"[A-Za-z.@]", w) and "==" not in w]
-        if loose:
-            yield Finding(
-                where=where,
-                what=f"installs {', '.join(loose[:4])} without saying which version",
-                advice=f"add `-c {source.name}`",
-            )
+def _pip(where: str, arguments: Sequence[str], allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:
+    """Yields what `pip install` would not take from the constraints."""
+    constraints, wanted = _arguments(arguments)
+    other = [name for name in constraints if PurePosixPath(name).name != source.name]
+    if other:
+        yield Finding(
+            where=where,
+            what=f"installs by {', '.join(other)}, not by {source.name}",
+            advice=f"`-c {source.name}`, or name the other one with --constraints to check against it",
+        )
+    loose, unknown = [], []
+    for text in wanted:
+        found = _REQUIREMENT.fullmatch(text)
+        if wheel := _WHEEL.search(text):
+            yield from _differs(where, wheel["name"], wheel["version"], allowed, source)
+        elif "://" in text:
+            loose += [] if _COMMIT.search(text) else [text]
+        elif found is None or _is_path(text):
+            loose += [] if constraints else [text]  # the tree itself, whose needs the constraints decide
+        elif not (found["version"] or "").startswith("=="):
+            loose += [] if constraints else [text]
+            unknown += [found["name"]] if constraints and _normal(found["name"]) not in allowed else []
+    if loose:
+        yield Finding(
+            where=where,
+            what=f"installs {', '.join(loose[:4])} without saying which version",
+            advice=f"add `-c {source.name}`" if not constraints else "name a version, or a commit",
+        )
+    if unknown and not other:
+        yield Finding(
+            where=where,
+            what=f"installs {', '.join(unknown[:4])}, which {source.name} does not pin",
+            advice=f"name a version with ==, or pin it in {source.name}",
+        )
+
+
+def _arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the constraints files that `pip install` is called with, and what it shall install."""
+    constraints, wanted = [], []
+    words = iter(arguments)
+    for word in words:
+        if word in {"-c", "--constraint", "--constraints"}:
+            constraints.append(next(words, ""))
+        elif found := re.match(r"--constraints?=|-c(?=.)", word):
+            constraints.append(word[found.end() :])
+        elif word in {"-e", "--editable", "-r", "--requirement"}:
+            wanted.append(next(words, ""))
+        elif word in _TAKES_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            wanted.append(word)
+    return constraints, wanted
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((".", "/", "~", "$")) or "/" in text or text.endswith((".txt", ".whl", ".tar.gz"))
+
+
+def _conda(where: str, arguments: Sequence[str], allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:
+    """Yields what conda would install in other versions; it reads no constraints, and `=2.60` is any `2.60.x` to it."""
+    words, loose = iter(arguments), []
+    for word in words:
+        if word in {*_TAKES_VALUE, "-c", "--channel"}:
+            next(words, None)
+        elif found := _REQUIREMENT.fullmatch(word):
+            version = (found["version"] or "").lstrip("=").removesuffix(".*")
+            wanted = allowed.get(_normal(found["name"]), set())
+            if not version:
+                loose.append(word)
+            elif not word.count("==") and not any(f"{each}.".startswith(f"{version}.") for each in wanted):
+                yield from _differs(where, found["name"], version, allowed, source)
+    if loose:
+        yield Finding(
+            where=where,
+            what=f"installs {', '.join(loose[:4])} without saying which version",
+            advice=f"name versions, as {source.name} has them: conda does not read it",
+        )
 
 
 def _differs(where: str, name: str, version: str, allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:
@@ -94,28 +171,6 @@ def _differs(where: str, name: str, version: str, allowed: Mapping[str, set[str]
             what=f"{name} {version}, but {source.name} has {_list(wanted)}",
             advice="make the two agree; a driver and workers of different versions do not understand each other",
         )
-
-
-def _images(file: ClusterFile) -> Iterator[tuple[str, str]]:
-    if file.kind == "ray":
-        docker = mapping(file.document.get("docker"))
-        for key in ("image", "head_image", "worker_image"):
-            if docker.get(key):
-                yield f"docker.{key}", str(docker[key])
-    elif file.kind == "kuberay":
-        for where, container in containers(file):
-            yield f"{where}.image", str(container.get("image", ""))
-
-
-def containers(file: ClusterFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields the containers of a KubeRay manifest with their paths."""
-    spec = mapping(file.document.get("spec"))
-    groups = [("spec.headGroupSpec", spec.get("headGroupSpec"))]
-    groups += [(f"spec.workerGroupSpecs[{i}]", group) for i, group in enumerate(items(spec.get("workerGroupSpecs")))]
-    for where, group in groups:
-        pod = mapping(mapping(mapping(group).get("template")).get("spec"))
-        for i, container in enumerate(items(pod.get("containers"))):
-            yield f"{where}.template.spec.containers[{i}]", mapping(container)
 
 
 def _image(where: str, image: str, allowed: Mapping[str, set[str]], source: Path) -> Iterator[Finding]:

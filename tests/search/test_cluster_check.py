@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from search import cluster_amazon
 from search.cluster_check import check
 from search.errors import SpecError
 
@@ -167,7 +168,7 @@ MISTAKES = [
     ("clusters/slurm.sh", lambda text: text.replace("--num-cpus=0 ", ""),
      "line", "on the head", "--num-cpus=0"),
     ("clusters/kuberay.yaml", lambda text: text.replace('num-cpus: "0"', 'num-cpus: "4"'),
-     "num-cpus", "on the head", '"0"'),
+     "spec.headGroupSpec.rayStartParams", "on the head", 'num-cpus: "0"'),
     # tokens
     (AWS, edited("file_mounts", "~/.ray/auth_token", to=None),
      "file_mounts", "no token reaches", "auth_token"),
@@ -229,7 +230,10 @@ def test_a_mount_of_a_whole_checkout_names_what_would_travel(tmp_path):
     (tmp_path / "tree" / ".git").mkdir(parents=True)
     (tmp_path / "tree" / ".env").touch()
     found = findings(tmp_path, AWS, edited("file_mounts", "~/tree", to=str(tmp_path / "tree")))
-    assert [f.what for f in found] == ["takes .git, .env along to every machine"]
+    assert [f.what for f in found] == [
+        "takes .git along to every machine",
+        "takes secrets along to every machine: .env",
+    ]
 
 
 def test_a_token_that_is_missing_or_open_is_found(tmp_path, at_the_project):
@@ -242,7 +246,8 @@ def test_a_token_that_is_missing_or_open_is_found(tmp_path, at_the_project):
 def test_without_botocore_that_is_said(tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    cluster_amazon._known.cache_clear()
+    monkeypatch.setitem(sys.modules, "botocore.loaders", None)
     assert any("botocore is not here" in f.what and "extra aws" in f.advice for f in findings(tmp_path, AWS))
 
 

@@ -1,0 +1,181 @@
+"""What of this machine would travel to those of a cluster, and what of it should not."""
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from search import cluster_tokens
+from search.cluster_file import Finding, RayFile, items, mapping, unfilled
+from search.parcel import SECRET_NAMES, SECRET_WORDS
+
+HEAVY = (".git", ".venv", ".cache", "runs")
+"""Folders that are large and of no use there."""
+READ_BYTES = 1_000_000
+"""How much of a file is searched for keys; they are short, and data is not."""
+
+
+def findings(file: RayFile, *, tokens: set[str]) -> Iterator[Finding]:
+    """Yields files that are to travel but are not here, and what should stay: secrets, and large folders.
+
+    Args:
+        file: the cluster's file.
+        tokens: where the machines look for the token, which is the one secret that travels.
+    """
+    excluded = [str(pattern) for pattern in items(file.document.get("rsync_exclude"))]
+    filters = [str(name) for name in items(file.document.get("rsync_filter"))]
+    mounts = [
+        (f"file_mounts.{remote}", str(remote), local)
+        for remote, local in mapping(file.document.get("file_mounts")).items()
+    ]
+    # Those go from the head on, where they may come from elsewhere: that they are not here says nothing.
+    synced = [
+        (f"cluster_synced_files[{i}]", str(path), path)
+        for i, path in enumerate(items(file.document.get("cluster_synced_files")))
+    ]
+    for where, remote, local in [*mounts, *synced]:
+        if unfilled(local):
+            continue
+        try:
+            place = Path(str(local)).expanduser()
+            if place.exists():
+                yield from _travels(where, remote, str(local), place, tokens, excluded, filters)
+            elif (where, remote, local) in mounts:
+                yield _missing(where, remote, str(local), tokens)
+            elif _is_secret(PurePosixPath(str(local)).parts) and not _is_token(remote, tokens):
+                yield _secrets(where, [str(local)])
+        except (OSError, RuntimeError, ValueError) as error:
+            yield Finding(where=where, what=f"{local} cannot be read: {error}", advice="name a path that you can read")
+
+
+def _missing(where: str, remote: str, local: str, tokens: set[str]) -> Finding:
+    advice = "run this where `ray up` will run, in the folder of the project"
+    if any(cluster_tokens.below(remote, token) is not None for token in tokens):
+        advice = f"make one: ray get-auth-token --generate > /dev/null && chmod 600 {cluster_tokens.TOKEN_PLACE}"
+    return Finding(where=where, what=f"{local} is not there, seen from {Path.cwd()}", advice=advice)
+
+
+def _travels(
+    where: str,
+    remote: str,
+    local: str,
+    place: Path,
+    tokens: set[str],
+    excluded: Sequence[str],
+    filters: Sequence[str],
+) -> Iterator[Finding]:
+    """Yields what is wrong with a file or folder that is here."""
+    secrets, heavy = [], []
+    if _is_secret(_named(local, place)) and not _is_token(remote, tokens):
+        yield _secrets(where, [local])
+        return
+    for name, is_heavy in _walked(place, excluded, filters):
+        path = place / name if name else place
+        if _is_token(f"{remote}/{name}" if name else remote, tokens):
+            yield from cluster_tokens.file_findings(where, f"{local}/{name}" if name else local, path)
+        elif is_heavy:
+            heavy.append(name)
+        elif _is_secret(PurePosixPath(name).parts) or _holds_key(path):
+            secrets.append(name or local)
+    if heavy:
+        yield Finding(
+            where=where,
+            what=f"takes {_list(heavy)} along to every machine",
+            advice="mount the folders that are needed, or name these in rsync_exclude",
+        )
+    if secrets:
+        yield _secrets(where, secrets)
+
+
+def _is_token(remote: str, tokens: set[str]) -> bool:
+    return any(cluster_tokens.below(remote, token) == () for token in tokens)
+
+
+def _secrets(where: str, names: Sequence[str]) -> Finding:
+    return Finding(
+        where=where,
+        what=f"takes secrets along to every machine: {_list(names)}",
+        advice="mount the folders that are needed, or name these in rsync_exclude; machines get their rights from "
+        "their profile or account",
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _named(local: str, place: Path) -> tuple[str, ...]:
+    """Returns the parts of a path as it is written, and as it is without links where it lies at home."""
+    real, home = place.resolve(), Path.home().resolve()
+    return (*PurePosixPath(local).parts, *(real.relative_to(home).parts if real.is_relative_to(home) else ()))
+
+
+def _is_secret(parts: Sequence[str]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(part.lower(), pattern)
+        for part in parts
+        if not part.endswith(".pub")
+        for pattern in SECRET_NAMES
+    )
+
+
+def _holds_key(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return bool(SECRET_WORDS.search(file.read(READ_BYTES)))
+    except OSError:
+        return False  # a folder, or one that rsync cannot read either
+
+
+def _walked(place: Path, excluded: Sequence[str], filters: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Yields what rsync would take of a folder, and whether it is one of the heavy folders, which are not looked into.
+
+    Secret folders are not looked into either. For a file, yields "" alone. Links stay links there, and lead nowhere.
+
+    Args:
+        place: the file or folder.
+        excluded: patterns as rsync reads them.
+        filters: names of files with more such patterns, each for its folder and those below.
+    """
+    if not place.is_dir():
+        yield "", False
+        return
+    patterns = {Path(): list(excluded)}
+    for folder, folders, files in os.walk(place):
+        inside = Path(folder).relative_to(place)
+        here = patterns[inside] = [*patterns[inside.parent], *_filtered(Path(folder), filters)]
+        left = []
+        for name in sorted(folders + files):
+            path = inside / name
+            if (place / path).is_symlink() or _is_excluded(path, here, is_folder=name in folders):
+                continue
+            if name in files:
+                yield path.as_posix(), False
+            elif name in HEAVY or _is_secret([name]):
+                yield path.as_posix(), name in HEAVY
+            else:
+                left.append(name)
+        folders[:] = left
+
+
+def _filtered(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            lines = (folder / name).read_text("utf-8", errors="replace").splitlines()
+        except (OSError, ValueError):
+            continue
+        yield from (line.strip() for line in lines if line.strip() and not line.startswith(("#", "!")))
+
+
+def _is_excluded(path: Path, patterns: Sequence[str], *, is_folder: bool) -> bool:
+    for pattern in patterns:
+        bare = pattern.strip("/").removesuffix("/**").removesuffix("/*")
+        if pattern.endswith("/") and not is_folder:
+            continue
+        targets = [path.as_posix()] if pattern.startswith("/") else [path.name, path.as_posix()]
+        if bare and any(fnmatch.fnmatchcase(target, bare) for target in targets):
+            return True
+        if "/" in bare and fnmatch.fnmatchcase(path.as_posix(), f"*/{bare}"):
+            return True
+    return False
