@@ -192,6 +192,9 @@ class Conductor:
         for trial in self.state.unfinished:
             if not self._waits_for_others(trial):
                 self._resume(trial)
+        for trial in self.state.trials.values():
+            if trial.state == "completed" and trial.epoch < self.spec.epochs:
+                self._wait(trial.trial, "extended")  # the sweep has been given more epochs, now or before it died
 
     def _resume(self, trial: TrialState) -> None:
         """Queues an unfinished trial again, or ends it if its last verdict or epoch says that it had ended."""
@@ -206,13 +209,6 @@ class Conductor:
     def _waits_for_others(self, trial: TrialState) -> bool:
         last = trial.decisions.get(trial.epoch)
         return last is not None and last.verdict == "pause"
-
-    def extend(self) -> int:
-        """Queues the trials that completed fewer epochs than the sweep now has; returns how many."""
-        short = [t for t in self.state.trials.values() if t.state == "completed" and t.epoch < self.spec.epochs]
-        for trial in short:
-            self._wait(trial.trial, "extended")
-        return len(short)
 
     # --- what workers are given ---------------------------------------------------------------------------------------
 

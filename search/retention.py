@@ -30,7 +30,7 @@ class Retention:
     def __init__(self, storage: Storage, settings: CheckpointSettings, *, clock: Callable[[], float] = time.monotonic):
         """Takes the sweep's storage, what it may keep there, and what tells seconds."""
         self._storage, self._settings, self._clock = storage, settings, clock
-        self._seen: set[int] = set()
+        self._seen: dict[int, int] = {}
         self._kept: set[int] = set()
         self._measure_at = -math.inf
 
@@ -40,14 +40,16 @@ class Retention:
         A completed trial keeps its last checkpoint, from which `search extend` goes on. A stopped or failed one keeps
         only its best, and only while it is among the best of the sweep.
         """
-        ended = state.numbers(*ENDED) - self._seen
+        lately = (state.trials[number] for number in set(state.recently_ended))
+        again = {trial.trial for trial in lately if trial.is_ended and self._seen.get(trial.trial) != trial.attempt}
+        ended = (state.numbers(*ENDED) - self._seen.keys()) | again
         if not ended:
             return
         best = {trial.trial for trial in state.ranked(self._settings.keep_best)}
-        self._seen |= ended
+        self._seen |= {number: state.trials[number].attempt for number in ended}
         looked_at = self._with_folder(ended | (self._kept - best))
         self._storage.each(lambda number: self._prune(state.trials[number], number in best), looked_at)
-        self._kept = (self._kept & best) | (best & self._seen)
+        self._kept = (self._kept & best) | (best & self._seen.keys())
         began = self._clock()
         if began >= self._measure_at:
             self._fit_the_disk(state)

@@ -451,8 +451,6 @@ def run(
     with notifying(spec) as notifier, session(prepared, command=command) as taken:
         conductor = taken.conductor
         notifier.state, notifier.storage = conductor.state, taken.storage
-        if extend:
-            conductor.extend()
         summary = None
         with Connecting(spec, address=address, dashboard=dashboard) as crew:
             if not conductor.is_finished():

@@ -33,7 +33,7 @@ class Killed(BaseException):
     """Stands for the driver's SIGKILL: nothing after it is run, nothing buffered is written."""
 
 
-def run(given, *, workers=2, steps=None, flush_every=3, order=0, extend=False):
+def run(given, *, workers=2, steps=None, flush_every=3, order=0):
     """Pumps a sweep to its end, or to the driver's death after `steps` messages; returns its conductor.
 
     Args:
@@ -48,8 +48,6 @@ def run(given, *, workers=2, steps=None, flush_every=3, order=0, extend=False):
     with contextlib.suppress(Killed), _dying_session(prepared) as taken:
         conductor = taken.conductor
         conductor.concurrency = workers
-        if extend:
-            conductor.extend()
         crew = {}
         said = 0
         made = []

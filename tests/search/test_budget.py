@@ -146,7 +146,7 @@ def test_what_a_budget_cut_off_was_saved_and_goes_on_once_there_is_more(tmp_path
     assert {trial.reason_kind for trial in state.trials.values()} == {"budget"}
     assert all(trial.epoch < 40 for trial in state.trials.values())
     more = dataclasses.replace(given, gpu_hours=1.0)
-    state = rig.run(more, extend=True).state
+    state = rig.run(more).state
     assert [(trial.state, trial.epoch) for trial in state.trials.values()] == [("completed", 40)] * 3
     trained = [path.name.rpartition("-")[0] for path in log.iterdir()]
     assert len(trained) == len(set(trained)) == 3 * 40

@@ -120,13 +120,23 @@ def test_extending_by_trials_and_epochs_goes_on(tmp_path):
     given = rig.spec(tmp_path, trials=6, epochs=4)
     before = rig.run(given).state
     more = dataclasses.replace(given, trials=9, epochs=8)
-    after = rig.run(more, extend=True).state
+    after = rig.run(more).state
     check_books(more, after)
     for number, trial in before.trials.items():
         if trial.state == "completed":
             assert after.trials[number].epoch > 4
             assert after.trials[number].attempts[2].from_epoch == 4
     assert any(trial.epoch == 8 for trial in after.trials.values())
+
+
+def test_an_extension_that_was_killed_is_taken_up_by_the_next_session(tmp_path):
+    given = rig.spec(tmp_path, trials=6, epochs=3, scheduler=SchedulerSettings(kind="none"))
+    rig.run(given)
+    more = dataclasses.replace(given, epochs=6)
+    rig.run(more, steps=3, workers=1, flush_every=1)
+    state = rig.run(more).state
+    check_books(more, state)
+    assert {trial.epoch for trial in state.trials.values()} == {6}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +207,7 @@ def test_when_time_is_over_the_rest_is_unfinished_and_goes_on_later(tmp_path):
     state = rig.run(given).state
     assert {trial.state for trial in state.trials.values()} <= {"unfinished"}
     more = dataclasses.replace(given, wall_time_s=3600.0)
-    check_books(more, rig.run(more, extend=True).state)
+    check_books(more, rig.run(more).state)
     assert len(table(more, "trials")) == 3
 
 

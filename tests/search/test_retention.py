@@ -65,6 +65,24 @@ def test_the_best_trials_keep_their_best_epoch_and_completed_ones_their_last(tmp
     assert left(storage) == {0: [1], 1: [2], 3: [2]}
 
 
+def test_a_trial_that_was_extended_is_looked_at_when_it_ends_again(tmp_path):
+    storage = Storage(tmp_path)
+    state = ended(storage, ["completed", "completed"])
+    kept = Retention(storage, CheckpointSettings(keep_best=1))
+    kept.apply(state)
+    assert left(storage) == {0: [1, 2], 1: [2]}
+    state.apply("attempts", {"trial": 1, "attempt": 2})
+    for epoch in (3, 4):
+        state.apply("epochs", {"trial": 1, "attempt": 2, "epoch": epoch, "loss": 2.0})
+        storage.write(f"checkpoints/00001/e{epoch:05d}-a2/manifest.json", b" ")
+    kept.apply(state)
+    assert left(storage)[1] == [2, 3, 4]
+    state.apply("attempt_ends", {"trial": 1, "attempt": 2, "outcome": "completed"})
+    state.apply("trials", {"trial": 1, "state": "completed"})
+    kept.apply(state)
+    assert left(storage) == {0: [1, 2], 1: [4]}
+
+
 def test_the_disk_is_measured_again_only_after_twenty_times_as_long_as_it_took(tmp_path):
     storage, now = Storage(tmp_path), [0.0]
     sizes = []
