@@ -33,6 +33,7 @@ from search.interrupts import finishing, terminable
 from search.lock import Lock, held_by
 from search.native_output import muffled, printed_aside
 from search.notification import notifying
+from search.origins import Data
 from search.retention import Retention
 from search.scheduler import Scheduler, SchedulerSettings, create
 from search.searcher import Searcher
@@ -97,7 +98,8 @@ def prepare(spec: SweepSpec) -> Prepared:
     if spec.final.models:
         check_final(spec, task)
     for uri in spec.warm_start:
-        _teacher(uri, schema)
+        if theirs := _other_data(_teacher(uri, schema), spec, task):
+            raise SpecError(f"warm_start: the sweep at {uri} {theirs}; leave it out")
     return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
 
 
@@ -192,6 +194,18 @@ def _teacher(uri: str, schema: SweepSchema) -> Ledger:
     return ledger
 
 
+def _other_data(ledger: Ledger, spec: SweepSpec, task: Any) -> str:
+    """Returns how the data that a sweep was trained on last differ from those that a task has, "" if they do not."""
+    told = asked(spec.task, task, "data", otherwise=None)
+    rows = ledger.table("sessions", ["data", "data_fingerprint"]).to_pylist()
+    if told is None or not rows:
+        return ""
+    mine, theirs = Data(*told), Data.of(rows[-1])
+    if mine.fingerprint == theirs.fingerprint:
+        return ""
+    return f"was trained on {theirs}, and the task has {mine} now; scores on different data are never ranked together"
+
+
 def _learn_from(searcher: Searcher, uri: str, schema: SweepSchema) -> None:
     ledger = _teacher(uri, schema)
     old = SweepState(dataclasses.replace(ledger.schema, objectives=schema.objectives))
@@ -209,16 +223,25 @@ def _learn_from(searcher: Searcher, uri: str, schema: SweepSchema) -> None:
     _log.info("warm start: %d of %d trials of %s fit the space", sum(known), len(known), uri)
 
 
-def make_conductor(prepared: Prepared, writer: Any, *, session: int, concurrency: int, **options: Any) -> Conductor:
-    """Returns the conductor of a sweep, before any event."""
+def make_conductor(
+    prepared: Prepared,
+    writer: Any,
+    *,
+    session: int,
+    concurrency: int,
+    searcher: Searcher | None = None,
+    scheduler: Scheduler | None = None,
+    **options: Any,
+) -> Conductor:
+    """Returns the conductor of a sweep, before any event; with the sweep's own searcher and scheduler, if not given."""
     spec = prepared.spec
     return Conductor(
         spec=spec,
         schema=prepared.schema,
         writer=writer,
         session=session,
-        searcher=make_searcher(prepared),
-        scheduler=make_scheduler(prepared),
+        searcher=searcher or make_searcher(prepared),
+        scheduler=scheduler or make_scheduler(prepared),
         first_rung=lambda values: first_rung(prepared, values),
         points=prepared.points,
         concurrency=concurrency,
@@ -391,9 +414,10 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     spec = prepared.spec
     storage = folder_of(spec)
     ledger = Ledger(storage)
-    # What the task cannot do is told before anything is written.
+    # What task, searcher and scheduler cannot do is told before anything is written.
     asked(spec.task, prepared.task, "data", otherwise=None)
     first_rung(prepared, prepared.space.defaults())
+    searcher, scheduler = make_searcher(prepared), make_scheduler(prepared)
     with terminable(), Lock(storage) as lock:
         storage.remove(STOP_FILE)
         for part in ledger.quarantine():
@@ -402,7 +426,14 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
         storage.write(SPEC_FILE, (json.dumps(document, indent=1) + "\n").encode())
         number = ledger.last_session + 1
         writer = Writer(storage, prepared.schema, session=number, next_seq=ledger.last_seq + 1)
-        conductor = make_conductor(prepared, writer, session=number, concurrency=max(1, spec.concurrency))
+        conductor = make_conductor(
+            prepared,
+            writer,
+            session=number,
+            concurrency=max(1, spec.concurrency),
+            searcher=searcher,
+            scheduler=scheduler,
+        )
         conductor.replay(ledger.events())
         conductor.call_back = lambda reason: _ask_for_budget(storage, reason)
         conductor.saved.update(_saved(prepared, storage, conductor.state))
@@ -579,6 +610,8 @@ def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
             f"the task {prepared.spec.task} no longer has the parameters or metrics that the sweep {name!r} was "
             "begun with; use the code it was begun with, or begin a new sweep with `warm_start` from this one"
         )
+    if ledger.exists and (theirs := _other_data(ledger, prepared.spec, prepared.task)):
+        raise TaskError(f"the sweep {name!r} {theirs}: bring back the data that it had, or begin a new sweep")
 
 
 def worker_options(spec: SweepSpec, storage: Storage) -> dict[str, Any]:

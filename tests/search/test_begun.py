@@ -1,0 +1,47 @@
+"""What is refused before a sweep begins, or is gone on with, leaves nothing behind."""
+
+import dataclasses
+
+import pytest
+
+from results.ledger import Ledger
+from search import sweep
+from search.errors import SpecError, TaskError
+from search.spec import SchedulerSettings
+from tests.search import rig
+
+DATA_TASK = """
+import pathlib
+from tests.search.fake_task import FakeTask
+
+class OnSomeData(FakeTask):
+    def data(self):
+        return pathlib.Path(__file__).with_name("data.txt").read_text(), self.fingerprint()
+
+    def fingerprint(self):
+        return pathlib.Path(__file__).with_name("data.txt").read_text()[0] * 64
+"""
+
+
+def test_a_sweep_is_not_gone_on_with_nor_learnt_from_on_other_data(tmp_path):
+    (tmp_path / "task.py").write_text(DATA_TASK)
+    (tmp_path / "data.txt").write_text("jsb")
+    given = dataclasses.replace(rig.spec(tmp_path, trials=4), task=f"{tmp_path}/task.py:OnSomeData")
+    rig.run(given)
+    (tmp_path / "data.txt").write_text("music21")
+    more = dataclasses.replace(given, trials=8)
+    with pytest.raises(TaskError, match=r"was trained on jsb \(jjj.*the task has music21 \(mmm.*bring back the data"):
+        sweep.run(more, go_on=True)
+    other = dataclasses.replace(given, name="other", warm_start=(sweep.folder_of(given).uri,))
+    with pytest.raises(SpecError, match=r"warm_start: .* was trained on jsb .*leave it out"):
+        sweep.run(other)
+    assert not sweep.folder_of(other).exists(sweep.SPEC_FILE)
+    assert Ledger(sweep.folder_of(given)).last_session == 1
+
+
+@pytest.mark.parametrize("settings", [{"scheduler": SchedulerSettings(kind="asha", brackets=9, first_rung=1)}])
+def test_what_the_scheduler_refuses_leaves_nothing_behind(settings, tmp_path):
+    given = dataclasses.replace(rig.spec(tmp_path, trials=2, epochs=4), **settings)
+    with pytest.raises(SpecError, match="bracket"):
+        sweep.run(given)
+    assert not sweep.folder_of(given).names()
