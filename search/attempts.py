@@ -31,6 +31,7 @@ class Attempt:
         cpus: cores.
         gpus: GPUs, fractions too.
         handed_out: UTC seconds, by the driver's clock.
+        keeps_milestones: whether the state after a milestone is written: the trial may wait there and go on elsewhere.
     """
 
     trial: int
@@ -48,6 +49,7 @@ class Attempt:
     cpus: float
     gpus: float
     handed_out: float
+    keeps_milestones: bool = False
 
     def document(self) -> dict[str, Any]:
         """Returns the attempt as a plain document."""

@@ -300,6 +300,7 @@ class Conductor:
             cpus=cpus,
             gpus=gpus,
             handed_out=now,
+            keeps_milestones=self._scheduler.pauses,
         )
         self._running[number] = attempt
         return attempt

@@ -148,6 +148,11 @@ class Scheduler(Protocol):
         """What it was made with."""
         ...
 
+    @property
+    def pauses(self) -> bool:
+        """Whether trials may be let go of at a milestone and go on later."""
+        ...
+
     def start(self, trial: int, *, first_rung: int | None = None) -> int:
         """Takes in a new trial and returns its bracket, which follows from its number. Again is fine.
 

@@ -198,7 +198,8 @@ class Worker:
             epoch += 1
             last = epoch >= attempt.epochs
             interrupted = None if last else self._interruption()
-            self._save_if_due(attempt, epoch, must=last or interrupted is not None)
+            waits = attempt.keeps_milestones and epoch in attempt.milestones
+            self._save_if_due(attempt, epoch, must=last or waits or interrupted is not None)
             if interrupted is not None:
                 return "paused", *interrupted
             if epoch in attempt.milestones or time.monotonic() >= stop_at:

@@ -12,6 +12,8 @@ from search.schedulers.rungs import Member, finite
 class Pausing(Halving):
     """What the kinds that pause share. A trial that waits at a rung has a loss there, and is not among the promoted."""
 
+    pauses = True
+
     def __init__(self, settings: SchedulerSettings):
         """Begins without trials."""
         super().__init__(settings)

@@ -138,6 +138,8 @@ class Member:
 class Members:
     """The trials of a scheduler, and what all kinds do alike. The kinds inherit from it."""
 
+    pauses = False
+
     def __init__(self, settings: SchedulerSettings):
         """Begins without trials."""
         self.settings = settings

@@ -9,7 +9,7 @@ import pytest
 from results.ledger import Ledger
 from search import sweep
 from search.errors import SweepError
-from search.spec import ResourceSettings, SchedulerSettings, SearcherSettings
+from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
 from tests.search import rig
 
@@ -137,6 +137,19 @@ def test_an_extension_that_was_killed_is_taken_up_by_the_next_session(tmp_path):
     state = rig.run(more).state
     check_books(more, state)
     assert {trial.epoch for trial in state.trials.values()} == {6}
+
+
+@pytest.mark.parametrize("kind", ["asha_promotion", "hyperband"])
+def test_who_waits_at_a_rung_goes_on_from_there_however_seldom_states_are_written(tmp_path, kind):
+    given = rig.spec(
+        tmp_path, trials=12, epochs=9, scheduler=SchedulerSettings(kind=kind, audit_share=0.0, first_rung=3),
+        checkpoints=CheckpointSettings(every_s=1000.0),
+    )  # fmt: skip
+    state = rig.run(given).state
+    check_books(given, state)
+    promoted = [a for trial in state.trials.values() for a in trial.attempts.values() if a.cause == "promoted"]
+    assert promoted
+    assert {attempt.from_epoch for attempt in promoted} == {3}
 
 
 @pytest.mark.parametrize(
