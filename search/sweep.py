@@ -263,13 +263,14 @@ def find(where: str) -> Storage:
     Raises:
         SweepError: there is no such sweep; the message names those that there are.
     """
-    for candidate in (where, f"runs/{where}"):
+    candidates = (where,) if "://" in where else (where, f"runs/{where}")
+    for candidate in candidates:
         storage = Storage(candidate)
         if storage.exists(SPEC_FILE):
             return storage
     there = [name for name in Storage("runs").names() if Storage(f"runs/{name}").exists(SPEC_FILE)]
     known = f"in runs there are: {', '.join(there)}" if there else "there are none in runs"
-    raise SweepError(f"no sweep at {where!r} or 'runs/{where}' ({known}); `search run FILE` begins one")
+    raise SweepError(f"no sweep at {' or '.join(map(repr, candidates))} ({known}); `search run FILE` begins one")
 
 
 def read_spec(storage: Storage) -> SweepSpec:

@@ -6,7 +6,7 @@ import pytest
 
 from results.ledger import Ledger
 from search import sweep
-from search.errors import SpecError, TaskError
+from search.errors import SpecError, SweepError, TaskError
 from search.spec import SchedulerSettings
 from tests.search import rig
 
@@ -45,3 +45,11 @@ def test_what_the_scheduler_refuses_leaves_nothing_behind(settings, tmp_path):
     with pytest.raises(SpecError, match="bracket"):
         sweep.run(given)
     assert not sweep.folder_of(given).names()
+
+
+@pytest.mark.parametrize("where", ["nowhere", "file:///nowhere/at/all"])
+def test_a_sweep_that_is_not_there_is_told_with_those_that_are(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rig.run(rig.spec(tmp_path / "runs", name="here", trials=1))
+    with pytest.raises(SweepError, match=rf"no sweep at '{where}'.*in runs there are: here"):
+        sweep.find(where)
