@@ -14,8 +14,9 @@ _PINNED = re.compile(r"(?<![\w./@-])([A-Za-z][\w.-]*)(?:\[[\w,.-]*\])?==([\w.+!]
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?:\[[\w, .-]*\])?\s*(?P<version>[=<>~!].*)?")
 _WHEEL = re.compile(r"(?:^|/)(?P<name>[\w.]+)-(?P<version>\d[\w.!+]*)(?:-[\w.]+){3,4}\.whl")
 _COMMIT = re.compile(r"@[0-9a-f]{40}\b|#sha256=")
+_SOURCES = ("find-links", "index-url", "extra-index-url")
 _TAKES_VALUE = {
-    *("-e", "--editable", "-r", "--requirement", "-f", "--find-links", "-i", "--index-url", "--extra-index-url"),
+    *("-e", "--editable", "-r", "--requirement", "-f", "-i", *(f"--{of}" for of in _SOURCES)),
     *("-t", "--target", "-p", "--python", "--prefix", "--root", "-n", "--name", "--index", "--python-version"),
 }
 """Options of pip, uv and conda whose value is no package, and is not itself an option."""
