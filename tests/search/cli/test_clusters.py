@@ -13,7 +13,7 @@ metadata: {{ annotations: {{ chorale-search/storage: {storage} }} }}
 spec:
   rayVersion: 2.60.0
   authOptions: {{ mode: token }}
-  headGroupSpec: {{ rayStartParams: {{ num-cpus: "0" }} }}
+  headGroupSpec: {{ rayStartParams: {{ num-cpus: "0" }}, template: {{ spec: {{ serviceAccountName: sweeps }} }} }}
 """
 
 
