@@ -1,6 +1,7 @@
 """What of this machine would travel to those of a cluster, and what of it should not."""
 
 import fnmatch
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,8 @@ from search.parcel import SECRET_NAMES, SECRET_WORDS
 
 HEAVY = (".git", ".venv", ".cache", "runs")
 """Folders that are large and of no use there."""
+LIMIT_FILES = 20_000
+"""How many files of a mount are looked at; one with more is no working tree."""
 READ_BYTES = 1_000_000
 """How much of a file is searched for keys; they are short, and data is not."""
 
@@ -33,13 +36,14 @@ def findings(file: RayFile, *, tokens: set[str]) -> Iterator[Finding]:
         (f"cluster_synced_files[{i}]", str(path), path)
         for i, path in enumerate(items(file.document.get("cluster_synced_files")))
     ]
+    walked = functools.partial(_walked, excluded=excluded, filters=filters)
     for where, remote, local in [*mounts, *synced]:
         if unfilled(local):
             continue
         try:
             place = Path(str(local)).expanduser()
             if place.exists():
-                yield from _travels(where, remote, str(local), place, tokens, excluded, filters)
+                yield from _travels(where, remote, str(local), place, tokens, walked(place))
             elif (where, remote, local) in mounts:
                 yield _missing(where, remote, str(local), tokens)
             elif _is_secret(PurePosixPath(str(local)).parts) and not _is_token(remote, tokens):
@@ -61,15 +65,21 @@ def _travels(
     local: str,
     place: Path,
     tokens: set[str],
-    excluded: Sequence[str],
-    filters: Sequence[str],
+    walked: Iterator[tuple[str, bool]],
 ) -> Iterator[Finding]:
     """Yields what is wrong with a file or folder that is here."""
     secrets, heavy = [], []
     if _is_secret(_named(local, place)) and not _is_token(remote, tokens):
         yield _secrets(where, [local])
         return
-    for name, is_heavy in _walked(place, excluded, filters):
+    for number, (name, is_heavy) in enumerate(walked):
+        if number == LIMIT_FILES:
+            yield Finding(
+                where=where,
+                what=f"takes more than {LIMIT_FILES} files along to every machine",
+                advice="mount the folders that are needed; data belongs into the storage. The rest was not looked at",
+            )
+            break
         path = place / name if name else place
         if _is_token(f"{remote}/{name}" if name else remote, tokens):
             yield from cluster_tokens.file_findings(where, f"{local}/{name}" if name else local, path)
@@ -122,10 +132,13 @@ def _is_secret(parts: Sequence[str]) -> bool:
 
 def _holds_key(path: Path) -> bool:
     try:
+        # Pipes, devices and what the kernel makes up, which has no size, would be waited for.
+        if not path.is_file() or not path.stat().st_size:
+            return False
         with path.open("rb") as file:
             return bool(SECRET_WORDS.search(file.read(READ_BYTES)))
     except OSError:
-        return False  # a folder, or one that rsync cannot read either
+        return False  # rsync cannot read it either
 
 
 def _walked(place: Path, excluded: Sequence[str], filters: Sequence[str]) -> Iterator[tuple[str, bool]]:
@@ -141,10 +154,10 @@ def _walked(place: Path, excluded: Sequence[str], filters: Sequence[str]) -> Ite
     if not place.is_dir():
         yield "", False
         return
-    patterns = {Path(): list(excluded)}
+    patterns = {Path(): [(Path(), pattern) for pattern in excluded]}
     for folder, folders, files in os.walk(place):
         inside = Path(folder).relative_to(place)
-        here = patterns[inside] = [*patterns[inside.parent], *_filtered(Path(folder), filters)]
+        here = patterns[inside] = [*patterns[inside.parent], *((inside, p) for p in _filtered(Path(folder), filters))]
         left = []
         for name in sorted(folders + files):
             path = inside / name
@@ -161,21 +174,19 @@ def _walked(place: Path, excluded: Sequence[str], filters: Sequence[str]) -> Ite
 
 def _filtered(folder: Path, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        try:
+        if (folder / name).is_file():
             lines = (folder / name).read_text("utf-8", errors="replace").splitlines()
-        except (OSError, ValueError):
-            continue
-        yield from (line.strip() for line in lines if line.strip() and not line.startswith(("#", "!")))
+            yield from (line.strip() for line in lines if line.strip() and not line.startswith(("#", "!")))
 
 
-def _is_excluded(path: Path, patterns: Sequence[str], *, is_folder: bool) -> bool:
-    for pattern in patterns:
+def _is_excluded(path: Path, patterns: Sequence[tuple[Path, str]], *, is_folder: bool) -> bool:
+    """Returns whether rsync leaves out what lies at a path, by patterns each of which begins at a folder above."""
+    for base, pattern in patterns:
         bare = pattern.strip("/").removesuffix("/**").removesuffix("/*")
-        if pattern.endswith("/") and not is_folder:
+        if not bare or (pattern.endswith("/") and not is_folder):
             continue
-        targets = [path.as_posix()] if pattern.startswith("/") else [path.name, path.as_posix()]
-        if bare and any(fnmatch.fnmatchcase(target, bare) for target in targets):
-            return True
-        if "/" in bare and fnmatch.fnmatchcase(path.as_posix(), f"*/{bare}"):
+        whole = path.relative_to(base).as_posix()
+        anywhere = not pattern.startswith("/")
+        if fnmatch.fnmatchcase(whole, bare) or (anywhere and fnmatch.fnmatchcase(whole, f"*/{bare}")):
             return True
     return False

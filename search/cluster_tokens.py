@@ -47,6 +47,9 @@ def file_findings(where: str, local: str, path: Path) -> Iterator[Finding]:
         local: the path as the user knows it.
         path: the same, absolute.
     """
+    if not path.is_file():
+        yield Finding(where=where, what=f"{local} is no file, so no token", advice=f"mount {TOKEN_PLACE} there")
+        return
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield Finding(where=where, what=f"others can read the token {local}", advice=f"chmod 600 {local}")
     if len(path.read_bytes().split()) != 1:
