@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from results.errors import LedgerError, QueryError, SchemaError, did_you_mean
 from results.ledger import Ledger, Look
+from results.plain import several
 from results.schema import TABLES, SweepSchema
 from results.storage import Storage
 from results.trials import all_trials, with_data
@@ -249,8 +250,7 @@ def _sweeps_at(uri: str) -> list[str]:
 
 def _what_is_there(uri: str, names: Sequence[str]) -> str:
     if names:
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        return f"it holds {', '.join(names[:8])}{more}, none of them with a ledger; name a sweep's folder"
+        return f"it holds {several(names, 8)}, none of them with a ledger; name a sweep's folder"
     *above, name = _folders(uri)
     parent = Storage("/".join(above) + _options(uri)) if above and above[-1] else Storage("." if not above else "/")
     beside = [each for each in parent.names() if Ledger(parent.child(each)).exists] if name else []

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -20,6 +20,12 @@ def finite(document: object) -> Any:
 def json_text(document: object, *, indent: int | None = 1) -> str:
     """Returns a document as JSON, by the rules of `finite`; `indent` None keeps it on one line."""
     return json.dumps(finite(document), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def several(names: Sequence[str], most: int) -> str:
+    """Returns names in a line: the first few, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def duration(seconds: float | None) -> str:

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from search.task import TEST
 FOLDER = "bundle"
 SAMPLES = f"{FOLDER}/samples"
 CARD, CARD_TEXT = "card.json", "card.md"
+_SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def begin(storage: Storage) -> None:
@@ -99,7 +101,7 @@ def write(storage: Storage, model: str, card: Mapping[str, Any], samples: Mappin
     for name, data in files.items():
         storage.write(f"{FOLDER}/{name}", data)
         sums[name] = hashlib.sha256(data).hexdigest()
-    storage.write(f"{FOLDER}/{SUMS}", _listed(sums))
+    storage.write(f"{FOLDER}/{SUMS}", _list_of(sums))
 
 
 COMPARISON = ("compared", "choice", "ensemble")
@@ -118,13 +120,12 @@ def reword(storage: Storage, card: Mapping[str, Any], comparison: Mapping[str, A
     made: dict[str, Any] = finite({**kept, **comparison})
     if made == card:
         return made
-    lines = storage.read(f"{FOLDER}/{SUMS}").decode().splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums = listed(storage.read(f"{FOLDER}/{SUMS}"))
     storage.remove(f"{FOLDER}/{SUMS}")
     for name, data in documents(made).items():
         storage.write(f"{FOLDER}/{name}", data)
         sums[name] = hashlib.sha256(data).hexdigest()
-    storage.write(f"{FOLDER}/{SUMS}", _listed(sums))
+    storage.write(f"{FOLDER}/{SUMS}", _list_of(sums))
     return made
 
 
@@ -133,7 +134,7 @@ def complete(folder: Path, card: Mapping[str, Any]) -> None:
     for name, data in documents(card).items():
         Storage(folder).write(name, data)
     sums = {name: digest(folder / name) for name in names(folder) if name != SUMS}
-    Storage(folder).write(SUMS, _listed(sums))
+    Storage(folder).write(SUMS, _list_of(sums))
 
 
 def documents(card: Mapping[str, Any]) -> dict[str, bytes]:
@@ -152,5 +153,11 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _listed(sums: Mapping[str, str]) -> bytes:
+def listed(data: bytes) -> dict[str, str]:
+    """Returns the files that a list of checksums names, each with its own; what is no such line is left out."""
+    found = (_SUM.fullmatch(line) for line in data.decode("utf-8", errors="replace").splitlines())
+    return {match[2]: match[1] for match in found if match}
+
+
+def _list_of(sums: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()

@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from results.plain import several
 from search import cluster_tokens
 from search.cluster_file import Finding, RayFile, items, mapping, unfilled
-from search.parcel import SECRET_NAMES, SECRET_WORDS
+from search.parcel import SECRET_WORDS, is_called_secret
 
 HEAVY = (".git", ".venv", ".cache", "runs")
 """Folders that are large and of no use there."""
 LIMIT_FILES = 20_000
 """How many files of a mount are looked at; one with more is no working tree."""
+SHOWN = 5
+"""So many names stand in a finding."""
 READ_BYTES = 1_000_000
 """How much of a file is searched for keys; they are short, and data is not."""
 
@@ -90,7 +93,7 @@ def _travels(
     if heavy:
         yield Finding(
             where=where,
-            what=f"takes {_list(heavy)} along to every machine",
+            what=f"takes {several(heavy, SHOWN)} along to every machine",
             advice="mount the folders that are needed, or name these in rsync_exclude",
         )
     if secrets:
@@ -104,15 +107,10 @@ def _is_token(remote: str, tokens: set[str]) -> bool:
 def _secrets(where: str, names: Sequence[str]) -> Finding:
     return Finding(
         where=where,
-        what=f"takes secrets along to every machine: {_list(names)}",
+        what=f"takes secrets along to every machine: {several(names, SHOWN)}",
         advice="mount the folders that are needed, or name these in rsync_exclude; machines get their rights from "
         "their profile or account",
     )
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def _named(local: str, place: Path) -> tuple[str, ...]:
@@ -122,12 +120,7 @@ def _named(local: str, place: Path) -> tuple[str, ...]:
 
 
 def _is_secret(parts: Sequence[str]) -> bool:
-    return any(
-        fnmatch.fnmatchcase(part.lower(), pattern)
-        for part in parts
-        if not part.endswith(".pub")
-        for pattern in SECRET_NAMES
-    )
+    return is_called_secret(part for part in parts if not part.endswith(".pub"))
 
 
 def _holds_key(path: Path) -> bool:

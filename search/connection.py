@@ -10,6 +10,7 @@ from typing import Any
 
 from search.errors import SweepError
 from search.interrupts import unchanged
+from search.shares import Share, fitting
 from search.spec import SweepSpec
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,14 @@ def connected(spec: SweepSpec, *, address: str | None = None, dashboard: bool = 
         yield context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+def room(share: Share) -> int:
+    """Returns how many trials with such a share fit into the cluster as it is now; at least one."""
+    import ray
+
+    have = ray.cluster_resources()
+    return fitting(share, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
 
 
 def worker_environment(spec: SweepSpec) -> dict[str, str]:

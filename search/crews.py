@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from search.connection import connected
+from search.connection import connected, room
 from search.errors import TrialFailed
-from search.spec import SweepSpec
+from search.spec import ResourceSettings, SweepSpec
 
 Message = dict[str, Any]
 Work = Callable[..., Iterator[Message]]
@@ -79,17 +79,13 @@ class OnRay:
 
     def __init__(self, *, cpus: float, gpus: float, retries: int):
         """Takes what each piece is given, and how often one whose process dies is begun again."""
-        self._given: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        self._share = ResourceSettings(cpus=cpus, gpus=gpus)
         self._retries = retries
         self._idle: list[Any] = []
 
     def width(self) -> int:
         """See `Crew`; as the cluster is now."""
-        import ray
-
-        have = ray.cluster_resources()
-        pairs = (("CPU", self._given["num_cpus"]), ("GPU", self._given["num_gpus"]))
-        return max(1, min((int(have.get(name, 0.0) / each + 1e-9) for name, each in pairs if each), default=1))
+        return room(self._share)
 
     def run(self, work: Work, arguments: Arguments) -> Iterator[tuple[int, Message]]:
         """See `Crew`; a piece that is begun again tells some things twice.
@@ -100,7 +96,7 @@ class OnRay:
         import ray
         from ray.exceptions import RayError
 
-        join = ray.remote(CrewMember).options(**self._given)
+        join = ray.remote(CrewMember).options(num_cpus=self._share.cpus, num_gpus=self._share.gpus)
         running: dict[Any, tuple[int, Any]] = {}
         begun: set[int] = set()
         lives = dict.fromkeys(range(len(arguments)), 1 + self._retries)

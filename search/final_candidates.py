@@ -145,7 +145,7 @@ def other_sources(spec: SweepSpec, task: Any, objective: tuple[str, str], locate
     problems: list[str] = []
     found: list[Source] = []
     own = Storage(spec.storage).child(spec.name).uri
-    data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
+    data = Data.of_task(task)
     space = Space.explore(task.space)
     places = set[str]()
     for where in spec.final.sweeps:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results import choices, choosing
-from results.choices import Choice, Contender, Key
+from results.choices import Choice, Key
 from results.choosing import Promise
 from search.final_candidates import Source
 from search.spec import FinalRule, Goal
@@ -14,8 +14,6 @@ from search.state import SweepState
 
 if TYPE_CHECKING:
     from results.statistics import Comparison, Cost
-
-__all__ = ["Choice", "Contender", "Way", "choose", "compared", "written"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from results.choices import Choice
 from results.ledger import Ledger
 from results.storage import Storage
 from search import bundle, final_ensemble, final_racing
@@ -17,7 +18,7 @@ from search.crews import Crew
 from search.errors import SweepAborted, SweepError
 from search.final_book import FinalBook
 from search.final_candidates import Candidate, Source, candidates, check_data, key_of
-from search.final_choice import Choice, Way, choose, written
+from search.final_choice import Way, choose, written
 from search.final_models import measure
 from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
@@ -69,7 +70,7 @@ class FinalJob:
             environment: python, packages, commit and backend, for the model's card.
         """
         self._spec, self._state, self._storage, self._task, self._crew = spec, state, storage, task, crew
-        data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
+        data = Data.of_task(task)
         self._sources = (Source("", state, other_data(Ledger(storage), state, data.fingerprint)), *sources)
         # What other sweeps tried may lie outside of what this one was narrowed to.
         self._space = Space.explore(task.space) if sources else space or Space.explore(task.space).narrowed(spec.space)

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from results.choices import Choice
 from results.ledger import Ledger
 from results.storage import Storage
 from search import bundle
@@ -13,7 +14,6 @@ from search.crews import Crew
 from search.environment import of_session
 from search.errors import SweepAborted
 from search.final_book import FinalBook
-from search.final_choice import Choice
 from search.final_ensemble import Ensemble
 from search.final_models import rehearse, sample, score
 from search.final_trainings import ENSEMBLE, SINGLE, WHOLE

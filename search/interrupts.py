@@ -16,7 +16,7 @@ def terminable() -> Iterator[None]:
     def ended(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handled(ended, signal.SIGTERM):
+    with handled(ended, signal.SIGTERM):
         yield
 
 
@@ -35,19 +35,20 @@ def finishing(stop: Callable[[], bool]) -> Iterator[None]:
         if not stop():
             raise KeyboardInterrupt
 
-    with _handled(asked, signal.SIGINT, signal.SIGTERM):
+    with handled(asked, signal.SIGINT, signal.SIGTERM):
         yield
 
 
 @contextlib.contextmanager
 def unchanged() -> Iterator[None]:
     """Puts back, at the end of a `with`, what SIGTERM did before: Ray takes it for itself when it is connected to."""
-    with _handled(signal.getsignal(signal.SIGTERM), signal.SIGTERM):
+    with handled(signal.getsignal(signal.SIGTERM), signal.SIGTERM):
         yield
 
 
 @contextlib.contextmanager
-def _handled(handler: Handler | int | None, *numbers: signal.Signals) -> Iterator[None]:
+def handled(handler: Handler | int | None, *numbers: signal.Signals) -> Iterator[None]:
+    """Lets signals be dealt with so for the length of a `with`, and as before after it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is told of signals
         return

@@ -18,6 +18,11 @@ class Data(NamedTuple):
         return f"{self.name or 'data without a name'} ({self.fingerprint[:12] or 'no fingerprint'})"
 
     @classmethod
+    def of_task(cls, task: Any) -> "Data":
+        """Returns those that a task has now."""
+        return cls(*task.data()) if hasattr(task, "data") else cls("", "")
+
+    @classmethod
     def of(cls, session: Mapping[str, Any]) -> "Data":
         """Returns those of a row of `sessions`."""
         return cls(session.get("data") or "", session.get("data_fingerprint") or "")

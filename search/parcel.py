@@ -143,11 +143,11 @@ def _reason(root: Path, name: str, may_be_read: Container[str | None], secrets: 
     path, target = root / name, _target(root, name)
     if not os.path.lexists(path):
         return "it is not there"
-    if _is_called_secret(name):
+    if is_called_secret(Path(name).parts):
         return "its name is that of a secret"
     if target is None:
         return "it is a link that leads out of the folder"
-    if _is_called_secret(target):
+    if is_called_secret(Path(target).parts):
         return f"it is a link to {target}, whose name is that of a secret"
     if not path.is_file():
         return "it is a folder behind a link, or a repository of its own"
@@ -168,8 +168,9 @@ def _target(root: Path, name: str) -> str | None:
     return real.relative_to(top).as_posix() if real.is_relative_to(top) else None
 
 
-def _is_called_secret(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(part.lower(), pattern) for part in Path(name).parts for pattern in SECRET_NAMES)
+def is_called_secret(names: Iterable[str]) -> bool:
+    """Returns whether one of the names of files or folders is that of a secret."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for name in names for pattern in SECRET_NAMES)
 
 
 def _git(root: Path, *which: str) -> list[str] | None:

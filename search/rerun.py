@@ -108,7 +108,7 @@ def prepare(trial: Recorded) -> Any:
     with told_apart():
         task = load_task(trial.spec.task, trial.spec.options, folder=_folder(trial.spec))
         with blaming(f"the data of task {trial.spec.task!r}"):
-            data = Data(*task.data()) if hasattr(task, "data") else Data("", "")
+            data = Data.of_task(task)
     if trial.data.fingerprint != data.fingerprint:
         raise SweepError(
             f"trial {trial.place} was trained on {trial.data}, but the task now has {data}; bring back the data it "

@@ -23,6 +23,7 @@ from results.storage import Storage
 from search import environment, sweep_file
 from search.checkpoints import SPEC_FILE, identity, unrecorded
 from search.conductor import Conductor, FirstPoint, trial_seed
+from search.connection import room
 from search.crews import Connecting, Crew
 from search.errors import SpaceError, SpecError, SweepError, TaskError, did_you_mean
 from search.fields import is_number
@@ -535,8 +536,14 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     except KeyboardInterrupt:
         conductor.close()
         raise
-    if not conductor.stopping and (asked_to_return(taken.storage) or ("",))[0] == "budget":
+    if not conductor.stopping and _asked_for(taken.storage) == "budget":
         taken.storage.remove(STOP_FILE)  # the final job has a budget of its own
+
+
+def _asked_for(storage: Storage) -> str:
+    """Returns for what workers are asked to return, in the ledger's word, "" if they are not."""
+    asked_for = asked_to_return(storage)
+    return asked_for[0] if asked_for else ""
 
 
 def _ask_for_budget(storage: Storage, reason: str) -> bool:
@@ -551,11 +558,9 @@ def _ask_for_budget(storage: Storage, reason: str) -> bool:
 
 def _fit(conductor: Conductor) -> None:
     """Lets as many trials run as fit into the cluster, whose machines come and go; unless the sweep says how many."""
-    from search import tune
-
     spec = conductor.spec
     if not spec.concurrency:
-        conductor.concurrency = tune.room(spec.resources)
+        conductor.concurrency = room(spec.resources)
 
 
 def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> FinalSummary:
@@ -571,7 +576,7 @@ def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> Final
         sources=final_sources(taken.prepared),
         crew=crew,
         command=command,
-        environment={name: taken.row[name] for name in ("commit", "python", "packages", "backend")},
+        environment=environment.of_session(taken.row),
         **told,
     )
     summary = job.run()
@@ -640,7 +645,7 @@ class _Beat:
             self._polled = now
             self._lock.check()
             with contextlib.suppress(StorageError):  # the conductor's flush sees to a storage that is away
-                if not self._conductor.stopping and (asked_to_return(self._storage) or ("",))[0] == "user":
+                if not self._conductor.stopping and _asked_for(self._storage) == "user":
                     self._conductor.stopping = True
         if now - self._retained >= RETENTION_S:
             self._retained = now

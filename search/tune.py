@@ -23,7 +23,6 @@ from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
 from search.marks import Marks, label
-from search.shares import Share, fitting
 from search.trial import Worker
 
 _log = logging.getLogger(__name__)
@@ -403,9 +402,3 @@ def _remove(storage: Storage) -> None:
         _log.debug("Tune's files stay at %s: %s", storage.uri, error)
     if storage.is_local:
         shutil.rmtree(storage.uri, ignore_errors=True)
-
-
-def room(share: Share) -> int:
-    """Returns how many trials with such a share fit into the cluster as it is now; at least one."""
-    have = ray.cluster_resources()
-    return fitting(share, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,8 +16,6 @@ from search.task import TEST, load_task
 
 TOLERANCE = 1e-4
 """A score is the same if it differs by no more than this share of it (of 1 for smaller ones)."""
-
-_SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,9 +154,7 @@ def scored_on_test(folder: Path) -> bool:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    lines = (folder / bundle.SUMS).read_text("utf-8", errors="replace").splitlines()
-    found = (_SUM.fullmatch(line) for line in lines)
-    return {match[2]: match[1] for match in found if match}
+    return bundle.listed((folder / bundle.SUMS).read_bytes())
 
 
 def _files(folder: Path) -> Iterator[str]:

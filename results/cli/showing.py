@@ -18,6 +18,7 @@ from results.cli.options import (
 )
 from results.cli.terminal import Terminal, cell
 from results.errors import LedgerError
+from results.plain import several
 
 if TYPE_CHECKING:
     from results.finding import Trial
@@ -240,8 +241,7 @@ def failures(terminal: Terminal, source: Source, conditions: tuple[str, ...], de
     )
     for each in found:
         if each.trials:
-            more = f" and {len(each.trials) - 8} more" if len(each.trials) > 8 else ""
-            terminal.out(f"{each.kind}: {', '.join(each.trials[:8])}{more}")
+            terminal.out(f"{each.kind}: {several(each.trials, 8)}")
         if each.shared:
             terminal.out(f"  stands out: {cell(each.shared)}")
         if detail and each.detail:

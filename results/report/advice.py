@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from results.plain import several
 from results.report.costs import time_shares
 from results.report.facts import Facts, unfinished
 from results.report.markup import count, number
@@ -111,7 +112,7 @@ def _negligible(facts: Facts) -> list[tuple[str, str]]:
     names = [e.parameter for e in facts.importances if e.scope == "all" and e.importance < NEGLIGIBLE]
     if not names or len(names) == len(facts.importances) or len(facts.ranked) < FOR_NEGLIGIBLE:
         return []
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    shown = several(names, 8)
     return [("Fix what did not matter", f"Each of these has less than 1 % of the importance: {shown}.")]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from results.leaderboard import undominated
+from results.plain import several
 from results.report import charts, drawing, space_charts
 from results.report.costs import stops_by_rung
 from results.report.decision import decision
@@ -31,7 +32,7 @@ h = element
 def top(facts: Facts) -> Markup:
     """Returns the first screen: the decision, why, and the numbers that matter."""
     made = decision(facts)
-    named = ", ".join(facts.names[:6]) + (f" and {len(facts.names) - 6} more" if len(facts.names) > 6 else "")
+    named = several(facts.names, 6)
     data = f"data {facts.data[0]}" if facts.data[0] else "data not recorded"
     begun = [row["time"] for row in facts.tables["sessions"] if row["time"] is not None]
     when = f"begun {min(begun):%-d %B %Y}" if begun else ""

@@ -1,9 +1,7 @@
 """`search monitor`."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -11,9 +9,11 @@ import click
 from results.cli.commands import Command, pass_terminal
 from results.cli.terminal import Terminal
 from search.errors import SearchError
+from search.interrupts import handled
 
 LOOK_S = 1.0
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, SIGTERM, and a terminal that is closed."""
 FOLDER = Path("runs", ".monitor")
 
 
@@ -54,7 +54,11 @@ def monitor(
         write(folder.absolute(), discovery=discovery, ports=ports)
         terminal.out(f"{folder} has prometheus.yml, consoles/ and grafana/")
         return
-    with _asked_to_end() as asked, monitoring(folder, discovery=discovery, ports=ports) as (started, ended):
+    asked = threading.Event()
+    with (
+        handled(lambda *_: asked.set(), *ENDS),
+        monitoring(folder, discovery=discovery, ports=ports) as (started, ended),
+    ):
         terminal.out(f"panels:     {started.page}")
         terminal.out(f"prometheus: {started.prometheus}")
         terminal.out(f"grafana:    {started.grafana or 'not installed; the panels are the same'}")
@@ -65,15 +69,3 @@ def monitor(
             if name := ended():
                 raise SearchError(f"{name} has ended; its log lies in {folder}")
             asked.wait(LOOK_S)
-
-
-@contextlib.contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
-    """Lets Ctrl-C, SIGTERM and a terminal that is closed ask for the end, for the length of a `with`."""
-    asked = threading.Event()
-    former = {number: signal.signal(number, lambda *_: asked.set()) for number in ENDS}
-    try:
-        yield asked
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -11,6 +11,7 @@ import click
 from results.cli.commands import STOPPED
 from results.cli.terminal import Terminal
 from results.errors import ResultsError
+from results.plain import several
 from results.storage import Storage
 from search.errors import SearchError, SpecError, TaskError
 
@@ -98,7 +99,7 @@ def _send(terminal: Terminal, *, name: str, place: str, files: Sequence[Path]) -
     for path, why in parcel.left_out.items():
         terminal.note(f"left out: {path}, {why}")
     if parcel.untracked:
-        terminal.note(f"left out, because git does not track them: {_some(parcel.untracked)}")
+        terminal.note(f"left out, because git does not track them: {several(parcel.untracked, 5)}")
     job = _start(terminal, name, parcel)
     if not context.params["follow"]:
         terminal.out(_coming_back(job, place))
@@ -235,11 +236,6 @@ def _relative(value: Any) -> str:
     from search.parcel import from_here
 
     return from_here(value) if isinstance(value, Path) else str(value)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 class _Answer:
