@@ -300,7 +300,12 @@ def gather(results: Results) -> Facts:
         SchemaError: a ledger cannot be understood.
     """
     metric, goal = objective(results)
-    trials = [row | {"id": f"{row['sweep']}/{row['trial']}"} for row in results.arrow("trials").to_pylist()]
+    wanted = ("trials", "sessions", *FINAL_TABLES, "attempts", "attempt_ends", "decisions")
+    tables = {name: rows.to_pylist() for name, rows in results.tables(dict.fromkeys(wanted)).items()}
+    for name in ("trials", "attempts", "attempt_ends", "decisions"):
+        for row in tables[name]:
+            row["id"] = f"{row['sweep']}/{row['trial']}"
+    trials = tables.pop("trials")
     _check_data(results, trials, metric)
     scored: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in trials:
@@ -310,14 +315,8 @@ def gather(results: Results) -> Facts:
     main = prints[0] if prints else ""
     sign = 1 if goal == "min" else -1
     ranked = sorted(scored.get(main, []), key=lambda row: (sign * row[metric], row["sweep"], row["trial"]))
-    sessions = results.arrow("sessions").to_pylist()
-    newest = ranked[:1] or sessions[-1:]
+    newest = ranked[:1] or tables["sessions"][-1:]
     data = (newest[0]["data"] or "", newest[0]["data_fingerprint"] or "") if newest else ("", "")
-    tables = {name: results.arrow(name).to_pylist() for name in FINAL_TABLES}
-    of_trials = {name: results.arrow(name).to_pylist() for name in ("attempts", "attempt_ends", "decisions")}
-    for rows in of_trials.values():
-        for row in rows:
-            row["id"] = f"{row['sweep']}/{row['trial']}"
     try:
         found = curves(results)
     except LedgerError:
@@ -331,7 +330,7 @@ def gather(results: Results) -> Facts:
         data=data,
         elsewhere=sum(len(scored[each]) for each in prints[1:]),
         curves=found,
-        tables={**tables, **of_trials, "sessions": sessions},
+        tables=tables,
         cards=_documents(results, CARD),
         settings=_documents(results, SETTINGS),
     )
