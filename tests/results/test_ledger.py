@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from results.errors import LedgerError, QueryError, RowError, SchemaError
@@ -147,8 +147,14 @@ def clean(row: dict) -> dict:
     }
 
 
+def gives_up(later: dict, epoch: dict) -> bool:
+    """Whether an epoch shows that a later attempt at the trial went on from before another one."""
+    return later["trial"] == epoch["trial"] and later["attempt"] > epoch["attempt"] and later["epoch"] <= epoch["epoch"]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ROWS)
+@example([("epochs", {"trial": 0, "attempt": 2, "epoch": 1}), ("epochs", {"trial": 0, "attempt": 1, "epoch": 1})])
 def test_whatever_is_appended_comes_back_in_order(tmp_path_factory, rows):
     storage = Storage(tmp_path_factory.mktemp("any"))
     out, expected = writer(storage), []
@@ -162,9 +168,11 @@ def test_whatever_is_appended_comes_back_in_order(tmp_path_factory, rows):
             expected.append((table, clean(row)))
     out.flush()
     assert [(table, clean(row)) for table, row in Ledger(storage).events()] == expected
+    epochs = [row for table, row in expected if table == "epochs"]
     last = {}
     for seq, (table, row) in enumerate(expected):
-        last[table, *(row[name] for name in TABLES[table].key[1:])] = seq
+        if table != "epochs" or not any(gives_up(other, row) for other in epochs):
+            last[table, *(row[name] for name in TABLES[table].key[1:])] = seq
     seen = [row["seq"] for table in ("epochs", "proposals") for row in Ledger(storage).table(table).to_pylist()]
     assert sorted(seen) == sorted(last.values())
 
