@@ -14,7 +14,6 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-import warnings
 from pathlib import Path
 
 import psutil
@@ -183,46 +182,6 @@ def running(words, folder, env, log):
             process.wait()
 
 
-def ray_tells_of_the_machine(place, sweep):
-    """Waits until Ray gives figures of the machine; says False where the sweep has them and Ray has none of its own.
-
-    Once in some sixty starts on a busy machine (Ray 2.60) the agent that measures the machine hangs from its first
-    round on, without a word in its log, while it passes on all that others measure.
-    """
-    until = time.monotonic() + 90
-    while time.monotonic() < until and sweep.poll() is None:
-        time.sleep(1)
-        with contextlib.suppress(OSError, ValueError):
-            groups = json.loads((place / "ray" / "prom_metrics_service_discovery.json").read_text())
-            for target in (target for group in groups for target in group["targets"]):
-                with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as said:
-                    if b"\nray_node_cpu_utilization{" in said.read():
-                        return True
-    return False
-
-
-@contextlib.contextmanager
-def sweep_of_this_machine(folder, *, tries=3):
-    """A sweep that runs, and the folder of the Ray that it runs on."""
-    for number in range(1, tries + 1):
-        place = Path(tempfile.mkdtemp(prefix="search-"))  # Unix sockets have short names
-        env = os.environ | {
-            "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(place), "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-            "RAY_AUTH_TOKEN": "5" * 64, "RAY_metrics_report_interval_ms": "2000",
-        }  # fmt: skip
-        words = ["run" if number == 1 else "resume", "watched.toml" if number == 1 else "runs/watched"]
-        try:
-            with running([*words, "--concurrency", "2"], folder, env, "sweep.log") as sweep:
-                if ray_tells_of_the_machine(place, sweep) or number == tries:
-                    yield sweep, place, env
-                    return
-                logs = place.glob("ray/session_2*/logs/dashboard_agent.log")
-                said = "".join(log.read_text()[-2000:] for log in logs)
-                warnings.warn(f"Ray has no figures of this machine; the sweep is begun anew. {said}", stacklevel=1)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
     """A sweep of this machine, and what watches it."""
@@ -230,12 +189,21 @@ def watched(tmp_path_factory):
         pytest.skip("prometheus is not installed")
     folder = tmp_path_factory.mktemp("watched")
     (folder / "watched.toml").write_text(SWEEP)
+    place = Path(tempfile.mkdtemp(prefix="search-"))  # Unix sockets have short names
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(place), "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_AUTH_TOKEN": "5" * 64,
+        # Ray keeps a figure for twice as long, and measures the machine every 5 s: below, figures come and go.
+        "RAY_metrics_report_interval_ms": "5000",
+    }  # fmt: skip
     port = free_port()
-    with sweep_of_this_machine(folder) as (sweep, place, env):
-        words = ["monitor", "--ray-folder", str(place / "ray"), "--prometheus-port", str(port)]
-        with running([*words, "--grafana-port", str(free_port())], folder, env, "monitor.log") as monitor:
-            url = f"http://127.0.0.1:{port}"
-            yield {"url": url, "port": port, "folder": folder, "monitor": monitor, "sweep": sweep}
+    words = ["monitor", "--ray-folder", str(place / "ray"), "--prometheus-port", str(port)]
+    with (
+        running(["run", "watched.toml", "--concurrency", "2"], folder, env, "sweep.log") as sweep,
+        running([*words, "--grafana-port", str(free_port())], folder, env, "monitor.log") as monitor,
+    ):
+        yield {"url": f"http://127.0.0.1:{port}", "port": port, "folder": folder, "monitor": monitor, "sweep": sweep}
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def answer(watched, query):
