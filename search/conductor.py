@@ -335,6 +335,8 @@ class Conductor:
         if current is None or current.attempt != attempt:
             return False  # a latecomer: another attempt has taken over
         self.began(trial, attempt, ago_s=progress.facts.get("wall_s", 0.0))
+        if progress.outcome == "paused" and progress.reason_kind == "user":
+            self.stopping = True  # the worker has seen the request before the driver did
         stopped: Decision | None = None
         for row in progress.epochs:
             stopped = self._take_in(current, row) or stopped

@@ -536,8 +536,11 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     except KeyboardInterrupt:
         conductor.close()
         raise
-    if not conductor.stopping and _asked_for(taken.storage) == "budget":
+    if conductor.stopping:
+        return
+    if (asked_for := _asked_for(taken.storage)) == "budget":
         taken.storage.remove(STOP_FILE)  # the final job has a budget of its own
+    conductor.stopping = asked_for == "user"
 
 
 def _asked_for(storage: Storage) -> str:

@@ -33,13 +33,14 @@ class Killed(BaseException):
     """Stands for the driver's SIGKILL: nothing after it is run, nothing buffered is written."""
 
 
-def run(given, *, workers=2, steps=None, flush_every=3, order=0):
+def run(given, *, workers=2, steps=None, stop_at=None, flush_every=3, order=0):
     """Pumps a sweep to its end, or to the driver's death after `steps` messages; returns its conductor.
 
     Args:
         given: the spec.
         workers: so many attempts at a time.
         steps: messages until the driver dies; None: it lives.
+        stop_at: messages until somebody asks the sweep to stop; None: nobody does. The driver itself does not look.
         flush_every: messages from one flush to the next.
         order: seeds which of the workers speaks next.
     """
@@ -69,6 +70,8 @@ def run(given, *, workers=2, steps=None, flush_every=3, order=0):
                 said += 1
                 if steps is not None and said > steps:
                     raise Killed
+                if said == stop_at:
+                    sweep.request_stop(taken.storage)
                 if not conductor.report(trial, attempt.attempt, progress):
                     del crew[trial]
                 if said % flush_every == 0:

@@ -224,6 +224,16 @@ def test_when_time_is_over_the_rest_is_unfinished_and_goes_on_later(tmp_path):
     assert len(table(more, "trials")) == 3
 
 
+def test_a_stop_that_a_worker_sees_before_the_driver_does_is_a_stop(tmp_path):
+    given = rig.spec(tmp_path, scheduler=SchedulerSettings(kind="none"))
+    conductor = rig.run(given, stop_at=4)
+    assert conductor.stopping
+    left = [trial for trial in conductor.state.trials.values() if trial.state != "completed"]
+    assert 1 <= len(left) <= 2  # what ran; nothing more was handed out
+    assert {(trial.state, trial.reason_kind) for trial in left} == {("unfinished", "user")}
+    check_books(given, rig.run(given).state)
+
+
 def test_points_come_first_and_say_so(tmp_path):
     from search.spec import Point
 

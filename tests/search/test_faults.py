@@ -203,7 +203,7 @@ def test_drivers_and_workers_may_be_killed_at_any_moment(cluster, tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_can_be_stopped_in_three_ways_and_goes_on_without_loss(cluster, tmp_path):
-    subject = faults.Subject(cluster, tmp_path, trials=10, epoch_s=0.3, every_s=60, scheduler="none")
+    subject = faults.Subject(cluster, tmp_path, trials=16, epoch_s=0.3, every_s=60, scheduler="none")
     first = subject.start()
     subject.wait_for_epochs(3, driver=first)
     second = subject.start("run", str(subject.file))
@@ -237,7 +237,7 @@ def test_a_sweep_can_be_stopped_in_three_ways_and_goes_on_without_loss(cluster, 
     assert last.wait(60) == 130
     assert time.monotonic() - began < 30
     assert subject.finish() == 0
-    check_books(subject.place, 10)
+    check_books(subject.place, 16)
     assert "Traceback" not in subject.said
 
 
