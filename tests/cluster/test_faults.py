@@ -114,12 +114,10 @@ def test_a_worker_loses_its_power_in_the_final_job(cluster, undisturbed, table):
     )
 
 
-def test_a_worker_is_added(starting, undisturbed, table):
-    cluster, _ = starting
+def test_a_worker_is_added(cluster, undisturbed, table):
     w2 = cluster.lab["w2"]
-    if w2.is_on:
-        w2.power_off()
-        cluster.wait_for_nodes("head", "w1")
+    w2.power_off()
+    cluster.wait_for_nodes("head", "w1")
     sweep = LabSweep(cluster, "added")
     sweep.start()
     sweep.wait_for(lambda notes: len(notes) >= 4)
