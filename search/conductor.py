@@ -62,7 +62,7 @@ class Proposer(Protocol):
         values: Sequence[float] | None,
         curve: Mapping[int, float],
     ) -> None:
-        """Makes known what became of it."""
+        """Makes known what became of it; again, if it was extended since."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -151,7 +151,6 @@ class Conductor:
         self._running: dict[int, Attempt] = {}
         self._begun: dict[int, float] = {}
         self._proposed: set[int] = set()
-        self._told: set[int] = set()
         self.budget = Budget(spec, self.state, self._running, self._begun, clock)
         self._flushed = self._looked = clock()
         self._has_called_back = False
@@ -494,15 +493,13 @@ class Conductor:
         return verdict is not None and verdict.attempt < attempt and verdict.verdict in ("continue", "promote")
 
     def _learn_end(self, number: int, state: Any) -> list[Decision]:
-        if number not in self._told:
-            self._told.add(number)
-            trial = self.state.trials[number]
-            if number not in self._proposed:  # the proposal was lost with a damaged file
-                self._proposed.add(number)
-                self._searcher.add(number, trial.values)
-            values = None if trial.best_epoch is None else self.state.results(number, trial.best_epoch)
-            curve = {epoch: self._sign * loss for epoch, loss in self.state.losses(number).items()}
-            self._searcher.tell(number, state, values, curve)
+        trial = self.state.trials[number]
+        if number not in self._proposed:  # the proposal was lost with a damaged file
+            self._proposed.add(number)
+            self._searcher.add(number, trial.values)
+        values = None if trial.best_epoch is None else self.state.results(number, trial.best_epoch)
+        curve = {epoch: self._sign * loss for epoch, loss in self.state.losses(number).items()}
+        self._searcher.tell(number, state, values, curve)
         if state != "stopped":
             self._scheduler.end(number)
         return []

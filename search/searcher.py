@@ -127,7 +127,7 @@ class Searcher:
         self._study.set(trial, *inner)
 
     def tell(self, trial: int, state: State, values: Sequence[float] | None, curve: Mapping[int, float]) -> None:
-        """Takes in how a trial ended.
+        """Takes in how a trial ended; told again, of a trial that was extended, the later end takes the former's place.
 
         Args:
             trial: asked for or added before.

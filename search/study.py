@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import heapq
 import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -55,7 +56,8 @@ class Study:
         self._seen = seen
         self._running: dict[int, None] = {}
         self._over: list[int] = []
-        self._best: list[tuple[float, int]] = []
+        self._losses: dict[int, float] = {}
+        self._best: list[tuple[float, int]] | None = []
 
     def __contains__(self, trial: int) -> bool:
         return trial in self._ids
@@ -83,7 +85,7 @@ class Study:
             self._storage.set_trial_param(self._ids[trial], name, distribution.to_internal_repr(drawn), distribution)
 
     def tell(self, trial: int, how: Told, values: Sequence[float], curve: Mapping[int, float]) -> None:
-        """Ends a running trial.
+        """Ends a trial; one that had ended has gone on since, and this end takes the place of the former.
 
         Args:
             trial: its number.
@@ -94,6 +96,9 @@ class Study:
         from optuna.trial import TrialState
 
         trial_id = self._ids[trial]
+        is_later = trial_id not in self._running
+        if is_later:
+            self._reopen(trial)
         if how == "pruned":
             for epoch, value in curve.items():
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
@@ -102,15 +107,32 @@ class Study:
         self._storage.set_trial_state_values(trial_id, state, list(values) if state == TrialState.COMPLETE else None)
         del self._running[trial_id]
         if self._seen is not None:
-            self._over.append(trial_id)
+            if not is_later:
+                self._over.append(trial_id)
             if state == TrialState.COMPLETE:
-                bisect.insort(self._best, (self._sign * values[0], trial_id))
-                del self._best[BEST:]
+                self._losses[trial_id] = self._sign * values[0]
+                if self._best is not None:
+                    bisect.insort(self._best, (self._losses[trial_id], trial_id))
+                    del self._best[BEST:]
             return
         if how in ("complete", "forecast"):
             losses = {epoch: self._sign * value for epoch, value in curve.items() if math.isfinite(value)}
             self._ended[trial] = how, losses
             self._due = True
+
+    def _reopen(self, trial: int) -> None:
+        """Makes a trial that has ended a running one without values."""
+        from optuna.trial import TrialState
+
+        trial_id = self._ids[trial]
+        # Optuna has no call that changes a trial that has ended; its record in memory is ours alone.
+        frozen = self._storage.get_trial(trial_id)
+        frozen.state, frozen.values, frozen.intermediate_values = TrialState.RUNNING, None, {}
+        self._running[trial_id] = None
+        if self._ended.pop(trial, None) is not None:
+            self._due = True
+        if self._losses.pop(trial_id, None) is not None:
+            self._best = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every trial of the study, in order, as plain values."""
@@ -132,6 +154,8 @@ class Study:
         num = len(self._over)
         if num <= seen:
             return None
+        if self._best is None:
+            self._best = heapq.nsmallest(BEST, ((loss, trial_id) for trial_id, loss in self._losses.items()))
         ids = {trial_id for _, trial_id in self._best}
         others = seen - len(ids)
         ids.update(self._over[place * num // others] for place in range(others))
@@ -152,7 +176,7 @@ class Study:
         completed = [curve for how, curve in self._ended.values() if how == "complete" and curve]
         frozen = {each._trial_id: each for each in self._frozen()}
         for trial, end in zip(stopped, ends(completed, list(stopped.values())), strict=True):
-            # Optuna has no call that changes a trial that has ended; its record in memory is ours alone.
+            # As in `_reopen`.
             frozen[self._ids[trial]].values = [self._sign * end]
 
 

@@ -129,6 +129,25 @@ def test_extending_by_trials_and_epochs_goes_on(tmp_path):
     assert any(trial.epoch == 8 for trial in after.trials.values())
 
 
+@pytest.mark.parametrize("kind", ["tpe", "random", "cmaes"])
+def test_the_searcher_knows_extended_trials_by_what_they_came_to(tmp_path, kind):
+    given = rig.spec(
+        tmp_path,
+        trials=6,
+        epochs=3,
+        searcher=SearcherSettings(kind=kind, startup_trials=3),
+        scheduler=SchedulerSettings(kind="none"),
+    )
+    rig.run(given)
+    more = dataclasses.replace(given, trials=8, epochs=6)
+    live = rig.run(more)
+    told = [row["values"] for row in live._searcher.state()["trials"]]
+    assert told == [[live.state.best_value(number)] for number in range(8)]
+    again = sweep.make_conductor(sweep.prepare(more), None, session=0, concurrency=2)
+    again.replay(Ledger(sweep.folder_of(more)).events())
+    assert again._searcher.state() == live._searcher.state()
+
+
 def test_an_extension_that_was_killed_is_taken_up_by_the_next_session(tmp_path):
     given = rig.spec(tmp_path, trials=6, epochs=3, scheduler=SchedulerSettings(kind="none"))
     rig.run(given)

@@ -201,6 +201,33 @@ def test_no_end_leaves_a_trial_running(state, values, becomes):
             assert (row["state"], row["values"]) == becomes
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("telling", ["complete", "pruned", "forecast"])
+def test_of_a_trial_that_was_extended_the_later_end_counts(kind, telling, monkeypatch):
+    monkeypatch.setattr("search.searcher.SEEN", 12)
+    monkeypatch.setattr("search.study.BEST", 4)
+    live = searcher(kind, telling=telling)
+    log = history(live, 30, 2, 1)
+    ends = [("completed", [0.1], {1: 0.5, 2: 0.1}), ("completed", [9.0], {1: 9.0}), ("stopped", [0.2], {1: 0.2})]
+    extended = [entry[1] for entry in log if entry[0] == "tell" and entry[2] == "completed"][:4]
+    for trial, end in zip(extended, [*ends, ("failed", None, {})], strict=True):
+        before = live.state()
+        live.tell(trial, *end)
+        log.append(("tell", trial, *end))
+        assert live.state() != before
+    rows = live.state()["trials"]
+    assert [rows[trial]["values"] for trial in extended[:2]] == [[0.1], [9.0]]
+    assert rows[extended[3]]["values"] is None
+    assert sum(row["state"] == "RUNNING" for row in rows) == 2
+    again = replay(searcher(kind, telling=telling), log)
+    assert [again.ask(30 + i) for i in range(3)] == [live.ask(30 + i) for i in range(3)]
+    assert again.state() == live.state()
+    if live._study._seen is not None:
+        shown = live._study.optuna.get_trials(deepcopy=False)
+        finite = sorted(row["values"][0] for row in rows if row["values"])
+        assert sorted(trial.values[0] for trial in shown if trial.values)[:4] == finite[:4]
+
+
 def test_tpe_turns_away_from_what_fails():
     made = searcher("tpe", startup=10)
     late = []
