@@ -7,9 +7,8 @@ Source: Li et al., Hyperband: A Novel Bandit-Based Approach to Hyperparameter Op
 import math
 from functools import cached_property
 
-from search.scheduler import Decision
 from search.schedulers.promotion import Pausing
-from search.schedulers.rungs import finite
+from search.schedulers.rungs import Rung
 
 
 class Hyperband(Pausing):
@@ -50,11 +49,10 @@ class Hyperband(Pausing):
         """Halves the rungs that all have come to who can; on a settled one, judges who has come late."""
         for at in range(self.skipped(bracket), len(self.settings.rungs)):
             rung = self.rung(bracket, at)
-            if not rung.settled:
+            if not self._is_settled(rung, at):
                 full = len(self.in_bracket[bracket]) >= self.sizes[self.skipped(bracket)]
                 if not (full or self.closed) or self.coming(bracket, at):
                     return
-                rung.settled = len(rung.losses) > 0
             missing = len(rung.missing)
             num_best = max(1, self.settings.num_best(len(rung.losses) + missing))
             for trial in self.waiting(bracket, at):
@@ -63,9 +61,9 @@ class Hyperband(Pausing):
                 else:
                     self.dismiss(trial, at, missing=missing)
 
-    def recorded(self, decision: Decision) -> None:
-        """See `search.scheduler.Scheduler.recorded`."""
-        super().recorded(decision)
-        decided = decision.verdict in ("promote", "stop") or (decision.verdict == "continue" and not decision.audited)
-        if decided and decision.epoch in self._index and finite(decision.value):
-            self.rung(self.members[decision.trial].bracket, self._index[decision.epoch]).settled = True
+    def _is_settled(self, rung: Rung, index: int) -> bool:
+        """Whether it is decided who goes on from a rung; that is seen by any whose loss is there."""
+        return bool(rung.promoted) or any(
+            member.status == "stopped" or member.audited_at == self.settings.rungs[index]
+            for member in map(self.members.__getitem__, rung.losses.values)
+        )

@@ -79,14 +79,12 @@ class Rung:
         audited: losses of trials that run on for the audit; they count for nothing.
         promoted: trials that were paused here and went on, by right.
         missing: trials that ended on their way here, or came with a loss that is not finite.
-        settled: who goes on has been decided, for rungs that decide once.
     """
 
     losses: Ranking = field(default_factory=Ranking)
     audited: dict[int, float] = field(default_factory=dict)
     promoted: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
-    settled: bool = False
 
     def forget(self, trial: int) -> None:
         """Forgets what a trial reported here."""
@@ -101,7 +99,6 @@ class Rung:
             "audited": {str(trial): self.audited[trial] for trial in sorted(self.audited)},
             "promoted": sorted(self.promoted),
             "missing": sorted(self.missing),
-            "settled": self.settled,
         }
 
 

@@ -148,6 +148,19 @@ def test_the_searcher_knows_extended_trials_by_what_they_came_to(tmp_path, kind)
     assert again._searcher.state() == live._searcher.state()
 
 
+@pytest.mark.parametrize("order", [0, 3, 7])
+def test_replay_comes_to_the_rungs_of_an_extended_hyperband(tmp_path, order):
+    given = rig.spec(
+        tmp_path, trials=14, epochs=9, seed=order, scheduler=SchedulerSettings(kind="hyperband", audit_share=0.2)
+    )
+    rig.run(given, workers=3, order=order)
+    more = dataclasses.replace(given, trials=20, epochs=27)
+    live = rig.run(more, workers=3, order=order)
+    again = sweep.make_conductor(sweep.prepare(more), None, session=0, concurrency=3)
+    again.replay(Ledger(sweep.folder_of(more)).events())
+    assert again._scheduler.state() == live._scheduler.state()
+
+
 def test_an_extension_that_was_killed_is_taken_up_by_the_next_session(tmp_path):
     given = rig.spec(tmp_path, trials=6, epochs=3, scheduler=SchedulerSettings(kind="none"))
     rig.run(given)
