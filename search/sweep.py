@@ -14,13 +14,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from results.errors import StorageError
 from results.ledger import Ledger, Writer
 from results.schema import Parameter, SweepSchema
 from results.storage import Storage
-from search import environment, sweep_file
+from search import environment, sweep_file, warm_start
 from search.checkpoints import SPEC_FILE, identity, unrecorded
 from search.conductor import Conductor, FirstPoint, trial_seed
 from search.connection import room
@@ -43,6 +43,7 @@ from search.spec import Point, SweepSpec
 from search.state import SweepState
 from search.task import asked, check_final, costs, declared, goals, load_task
 from search.trial import STOP_FILE, ask_to_return, asked_to_return
+from search.warm_start import Lesson
 
 _log = logging.getLogger(__name__)
 
@@ -98,9 +99,10 @@ def prepare(spec: SweepSpec) -> Prepared:
     costs(spec.task, task, metrics, spec.final.costs)
     if spec.final.models:
         check_final(spec, task)
-    for uri in spec.warm_start:
-        if theirs := _other_data(_teacher(uri, schema), spec, task):
-            raise SpecError(f"warm_start: the sweep at {uri} {theirs}; leave it out")
+    if not warm_start.is_kept(spec, folder_of(spec)):
+        for uri in spec.warm_start:
+            if theirs := _other_data(warm_start.teacher(uri, schema), spec, task):
+                raise SpecError(f"warm_start: the sweep at {uri} {theirs}; leave it out")
     return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
 
 
@@ -166,33 +168,19 @@ def make_scheduler(prepared: Prepared) -> Scheduler:
     )
 
 
-def make_searcher(prepared: Prepared) -> Searcher:
-    """Returns the searcher that the sweep asks for, warm from earlier sweeps if it names any."""
+def make_searcher(prepared: Prepared, lessons: Sequence[Lesson] | None = None) -> Searcher:
+    """Returns the searcher that the sweep asks for, warm from earlier sweeps if it names any.
+
+    Args:
+        prepared: from `prepare`.
+        lessons: what it learns from them; None: see `search.warm_start.lessons`.
+    """
     spec = prepared.spec
     searcher = Searcher(prepared.space, spec.searcher, [goal for _, goal in prepared.schema.objectives], seed=spec.seed)
-    for uri in spec.warm_start:
-        _learn_from(searcher, uri, prepared.schema)
+    if lessons is None:
+        lessons = warm_start.lessons(spec, folder_of(spec), prepared.schema)
+    warm_start.learn(searcher, lessons)
     return searcher
-
-
-ENDINGS: Mapping[str, Literal["completed", "stopped", "failed"]] = {
-    "completed": "completed",
-    "stopped": "stopped",
-    "failed": "failed",
-}
-"""The states that a searcher learns from."""
-
-
-def _teacher(uri: str, schema: SweepSchema) -> Ledger:
-    """Returns the ledger of a sweep to learn from, which has what this one looks for."""
-    storage = Storage(uri)
-    ledger = Ledger(storage)
-    if not ledger.exists:
-        raise SpecError(f"warm_start: there is no sweep at {storage.uri}; give the folder of one, such as runs/laptop")
-    missing = [name for name, _ in schema.objectives if name not in ledger.schema.metrics]
-    if missing:
-        raise SpecError(f"warm_start: the sweep at {storage.uri} does not measure {', '.join(missing)}")
-    return ledger
 
 
 def _other_data(ledger: Ledger, spec: SweepSpec, task: Any) -> str:
@@ -205,23 +193,6 @@ def _other_data(ledger: Ledger, spec: SweepSpec, task: Any) -> str:
     if mine.fingerprint == theirs.fingerprint:
         return ""
     return f"was trained on {theirs}, and the task has {mine} now; scores on different data are never ranked together"
-
-
-def _learn_from(searcher: Searcher, uri: str, schema: SweepSchema) -> None:
-    ledger = _teacher(uri, schema)
-    old = SweepState(dataclasses.replace(ledger.schema, objectives=schema.objectives))
-    old.replay(ledger.events())
-    sign = -1.0 if old.goal == "max" else 1.0
-    known = [
-        searcher.learn(
-            trial.values,
-            ENDINGS[trial.state],
-            None if trial.best_epoch is None else old.results(trial.trial, trial.best_epoch),
-            {epoch: sign * loss for epoch, loss in old.losses(trial.trial).items()},
-        )
-        for trial in old.ended
-    ]
-    _log.info("warm start: %d of %d trials of %s fit the space", sum(known), len(known), uri)
 
 
 def make_conductor(
@@ -419,11 +390,14 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     # What task, searcher and scheduler cannot do is told before anything is written.
     asked(spec.task, prepared.task, "data", otherwise=None)
     first_rung(prepared, prepared.space.defaults())
-    searcher, scheduler = make_searcher(prepared), make_scheduler(prepared)
+    lessons = warm_start.lessons(spec, storage, prepared.schema)
+    searcher, scheduler = make_searcher(prepared, lessons), make_scheduler(prepared)
     with terminable(), Lock(storage) as lock:
         storage.remove(STOP_FILE)
         for part in ledger.quarantine():
             _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
+        if spec.warm_start and not storage.exists(SPEC_FILE):
+            warm_start.keep(storage, lessons)
         document = sweep_file.document(spec)
         storage.write(SPEC_FILE, (json.dumps(document, indent=1) + "\n").encode())
         number = ledger.last_session + 1

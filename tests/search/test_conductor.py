@@ -3,12 +3,13 @@
 import dataclasses
 import math
 import random
+import shutil
 
 import pytest
 
 from results.ledger import Ledger
 from search import sweep
-from search.errors import SweepError
+from search.errors import SpecError, SweepError
 from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
 from tests.search import rig
@@ -289,6 +290,33 @@ def test_a_sweep_starts_warm_from_another(tmp_path):
         dataclasses.replace(prepared, spec=dataclasses.replace(warm, warm_start=()))
     ).ask(0)
     check_books(warm, rig.run(warm).state)
+
+
+def test_what_was_learnt_from_another_sweep_stays_whatever_becomes_of_it(tmp_path):
+    first = rig.spec(tmp_path / "a", trials=4)
+    rig.run(first)
+    tpe = SearcherSettings(kind="tpe", startup_trials=2)
+    warm = rig.spec(tmp_path / "b", trials=4, searcher=tpe, warm_start=(str(tmp_path / "a" / "rig"),))
+    rig.run(warm, steps=5)
+    live = rig.run(warm)
+    assert len(live._searcher.state()["trials"]) == 8
+    rig.run(dataclasses.replace(first, trials=8))
+
+    def again():
+        made = sweep.make_conductor(sweep.prepare(warm), None, session=0, concurrency=2)
+        made.replay(Ledger(sweep.folder_of(warm)).events())
+        return made._searcher.state()
+
+    assert again() == live._searcher.state()
+    shutil.rmtree(tmp_path / "a")
+    assert again() == live._searcher.state()
+    check_books(dataclasses.replace(warm, trials=6), rig.run(dataclasses.replace(warm, trials=6)).state)
+    sweep.folder_of(warm).write("warm_start.json", b'[{"values": {}}]')
+    with pytest.raises(SweepError, match=r"warm_start\.json is damaged.*Bring it back, or remove it"):
+        sweep.run(warm, go_on=True)
+    sweep.folder_of(warm).remove("warm_start.json")  # as of a sweep that began with an older version
+    with pytest.raises(SpecError, match="there is no sweep at"):
+        sweep.prepare(warm)
 
 
 def test_a_folder_that_was_moved_is_found_and_one_that_was_renamed_is_refused(tmp_path):
