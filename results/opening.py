@@ -11,6 +11,7 @@ their scores were made.
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "lock.json"
 """Lies in a sweep's folder as long as a driver works on it."""
+RUNS = "runs"
+"""Where sweeps lie if nobody says otherwise."""
 UNFINISHED = ("proposed", "running", "paused", "unfinished")
 """States of trials that have not ended."""
 
@@ -239,13 +242,17 @@ def open(uri: str | os.PathLike, *more: str | os.PathLike) -> Results:  # noqa: 
 
 def _sweeps_at(uri: str) -> list[str]:
     storage = Storage(uri)
-    if Ledger(storage).exists:
-        return [storage.uri]
-    names = storage.names()
-    sweeps = [child.uri for child in (storage.child(name) for name in names) if Ledger(child).exists]
+    sweeps = _sweeps_in(storage)
     if sweeps:
         return sweeps
-    raise LedgerError(f"no sweep at {uri!r}: {_what_is_there(uri, names)}")
+    raise LedgerError(f"no sweep at {uri!r}: {_what_is_there(uri, storage.names())}")
+
+
+def _sweeps_in(storage: Storage) -> list[str]:
+    """Returns where the sweeps lie that a folder is, or holds."""
+    if Ledger(storage).exists:
+        return [storage.uri]
+    return [child.uri for child in (storage.child(name) for name in storage.names()) if Ledger(child).exists]
 
 
 def _what_is_there(uri: str, names: Sequence[str]) -> str:
@@ -259,17 +266,32 @@ def _what_is_there(uri: str, names: Sequence[str]) -> str:
     return "nothing is there; a sweep leaves its ledger in <storage>/<sweep>/ledger, where storage is 'runs' by default"
 
 
+def places(name: str, storage: str = RUNS) -> list[Storage]:
+    """Returns where a sweep may lie that a user names by its place, or by its name alone if it is in `storage`."""
+    if "://" in name or name.startswith(("/", "~")) or ".." in name.split("/"):
+        return [Storage(name)]
+    return [Storage(name), Storage(storage).child(name)]
+
+
+def typed(storage: Storage) -> str:
+    """Returns what a user types to name the sweep in a folder, quoted for the shell: its name where that is enough."""
+    name = _folders(storage.uri)[-1]
+    is_enough = storage == Storage(RUNS).child(name) and not Storage(name).exists()
+    return shlex.quote(name if is_enough else storage.uri)
+
+
 def locate(name: str, storage: str) -> str:
-    """Returns where a sweep lies that is named by its place, or by its name alone if it is in `storage`.
+    """Returns where a sweep lies, or a folder of sweeps, that is named as `places` says.
 
     Raises:
-        LedgerError: it is in neither; the message says what is there.
+        LedgerError: it is at none of them; the message says what is there.
     """
-    if "://" in name or Storage(name).exists():
+    if "://" in name:
         return name
+    there = [place for place in places(name, storage) if place.exists()]
+    if there:
+        return next((place for place in there if _sweeps_in(place)), there[0]).uri
     inside = Storage(storage)
-    if not name.startswith(("/", "~")) and inside.exists(name):
-        return inside.child(name).uri
     known = [each for each in inside.names() if Ledger(inside.child(each)).exists]
     if not known:
         raise LedgerError(f"no sweep {name!r}: there is no such folder, and no sweep in {storage!r} either")

@@ -19,7 +19,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from results.errors import StorageError
+from results.opening import typed
 from results.schema import SweepSchema
+from results.storage import Storage
 from search import event_rows
 from search.attempts import Attempt, Progress
 from search.budget import Budget
@@ -544,9 +546,10 @@ class Conductor:
                 _log.warning("the ledger cannot be written, trying again for %.0f s: %s", PATIENCE_S, error)
             if patiently and now - self._storage_failed_at < PATIENCE_S:
                 return
+            place = typed(Storage(self.spec.storage).child(self.spec.name))
             raise SweepAborted(
                 f"the ledger cannot be written: {error}. What has happened in the last moments is done again by "
-                f"`search resume {self.spec.name}`, once the storage is back"
+                f"`search resume {place}`, once the storage is back"
             ) from error
         if self._storage_failed_at is not None:
             _log.warning("the storage is back after %.0f s; nothing was lost", now - self._storage_failed_at)

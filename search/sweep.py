@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from results.errors import StorageError
 from results.ledger import Ledger, Writer
+from results.opening import RUNS, places, typed
 from results.schema import Parameter, SweepSchema
 from results.storage import Storage
 from search import environment, sweep_file, warm_start
@@ -235,14 +236,14 @@ def find(where: str) -> Storage:
     Raises:
         SweepError: there is no such sweep; the message names those that there are.
     """
-    candidates = (where,) if "://" in where else (where, f"runs/{where}")
-    for candidate in candidates:
-        storage = Storage(candidate)
+    candidates = places(where)
+    for storage in candidates:
         if storage.exists(SPEC_FILE):
             return storage
-    there = [name for name in Storage("runs").names() if Storage(f"runs/{name}").exists(SPEC_FILE)]
-    known = f"in runs there are: {', '.join(there)}" if there else "there are none in runs"
-    raise SweepError(f"no sweep at {' or '.join(map(repr, candidates))} ({known}); `search run FILE` begins one")
+    there = [name for name in Storage(RUNS).names() if Storage(RUNS).child(name).exists(SPEC_FILE)]
+    known = f"in {RUNS} there are: {', '.join(there)}" if there else f"there are none in {RUNS}"
+    looked = " or ".join(map(repr, [where, f"{RUNS}/{where}"][: len(candidates)]))
+    raise SweepError(f"no sweep at {looked} ({known}); `search run FILE` begins one")
 
 
 def read_spec(storage: Storage) -> SweepSpec:
@@ -573,17 +574,17 @@ def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
         if extend:
             raise SweepError(f"no sweep at {storage.uri} to extend; `search run FILE` begins one")
         return
-    name = prepared.spec.name
+    name, place = prepared.spec.name, typed(storage)
     if not go_on:
         held = held_by(storage, on_wait=_log.warning)
         if held is not None:
             raise SweepError(
-                f"the sweep {name!r} runs already at {storage.uri}: {held}; `search status {name}` shows how it "
+                f"the sweep {name!r} runs already at {storage.uri}: {held}; `search status {place}` shows how it "
                 "stands, and another `name` or `storage` in the file begins a new one"
             )
         raise SweepError(
-            f"the sweep {name!r} has begun at {storage.uri}; `search resume {name}` goes on with it, "
-            f"`search extend {name}` gives it more, and another `name` or `storage` in the file begins a new one"
+            f"the sweep {name!r} has begun at {storage.uri}; `search resume {place}` goes on with it, "
+            f"`search extend {place}` gives it more, and another `name` or `storage` in the file begins a new one"
         )
     # It was found where this one would lie; a folder may be called `runs` here and by its whole path there.
     before = dataclasses.replace(read_spec(storage), storage=prepared.spec.storage)

@@ -249,6 +249,8 @@ def _document(ending: "Ending") -> dict[str, Any]:
 
 def _summary(spec: "SweepSpec", ending: "Ending") -> str:
     """Returns how a session ended, for a person, and what to type next."""
+    from results.opening import typed
+
     state = ending.state
     counts = ", ".join(f"{count} {name}" for name, count in state.counts().items() if count)
     lines = [f"{spec.name}: {counts or 'no trials'}" + (f" ({ending.why})" if ending.why else "")]
@@ -261,7 +263,7 @@ def _summary(spec: "SweepSpec", ending: "Ending") -> str:
     if ending.final is not None:
         lines += ["", ending.final.text()]
     elif not ending.finished:
-        lines.append(f"go on: search resume {spec.name}")
+        lines.append(f"go on: search resume {typed(ending.storage)}")
     else:
-        lines.append(f"look:  results top {ending.storage.uri}")
+        lines.append(f"look:  results top {typed(ending.storage)}")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 import results
 from results.errors import LedgerError, QueryError
 from results.filters import chosen_rows, condition
-from results.opening import joined_tables, locate
+from results.opening import joined_tables, locate, typed
 from results.parts import Parts
 from results.schema import Measure, Parameter, SweepSchema
 from results.storage import Storage
@@ -143,6 +143,26 @@ def test_a_place_without_a_sweep_says_what_is_there(runs, tmp_path):
     with pytest.raises(LedgerError, match="did you mean 'families'"):
         locate("familie", str(runs))
     assert locate("laptop", str(runs)) == str(runs / "laptop")
+
+
+def test_a_sweep_is_found_by_its_name_though_a_folder_of_that_name_stands_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    ledgers.plain(tmp_path / "runs", "docs", 2, 2)
+    there = str(tmp_path / "runs" / "docs")
+    assert locate("docs", "runs") == there
+    assert results.open(locate("runs", "runs")).sweeps[0].uri == there  # a folder of sweeps
+    ledgers.plain(tmp_path, "docs", 2, 2)
+    assert locate("docs", "runs") == str(tmp_path / "docs")
+
+
+def test_a_sweep_is_named_so_that_what_was_said_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert typed(Storage("runs/laptop")) == "laptop"
+    assert typed(Storage("else where/laptop")) == f"'{tmp_path}/else where/laptop'"
+    assert typed(Storage("s3://bucket/runs/laptop?scheme=http")) == "'s3://bucket/runs/laptop?scheme=http'"
+    (tmp_path / "laptop").mkdir()
+    assert typed(Storage("runs/laptop")) == str(tmp_path / "runs" / "laptop")
 
 
 def test_a_sweep_that_has_only_begun_has_empty_tables(tmp_path):

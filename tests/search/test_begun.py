@@ -53,3 +53,13 @@ def test_a_sweep_that_is_not_there_is_told_with_those_that_are(where, tmp_path, 
     rig.run(rig.spec(tmp_path / "runs", name="here", trials=1))
     with pytest.raises(SweepError, match=rf"no sweep at '{where}'.*in runs there are: here"):
         sweep.find(where)
+
+
+def test_advice_names_a_sweep_elsewhere_by_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for storage, named in (("runs", "rig"), ("else", f"{tmp_path}/else/rig")):
+        given = rig.spec(storage, trials=1)
+        rig.run(given)
+        with pytest.raises(SweepError, match=f"`search resume {named}` goes on with it, `search extend {named}` gives"):
+            sweep.run(given)
+        assert sweep.find(named) == sweep.folder_of(given)

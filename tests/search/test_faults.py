@@ -135,7 +135,7 @@ def test_a_disk_that_stays_full_ends_the_sweep_in_words_and_it_goes_on_later(tmp
     disk.room = 60_000
     monkeypatch.setattr(conductor, "PATIENCE_S", 0.0)
     given = rig.spec(tmp_path, trials=8)
-    with pytest.raises(SweepAborted, match=r"the disk is full.*search resume rig"):
+    with pytest.raises(SweepAborted, match=r"the disk is full.*search resume .*rig"):
         rig.run(given)
     disk.room = 10**9
     rig.run(given)
@@ -335,7 +335,7 @@ def test_a_storage_that_vanishes_ends_the_sweep_in_words_and_it_goes_on_when_it_
     place.rename(tmp_path / "elsewhere")
     assert driver.wait(90) == 1
     assert re.search(r"the ledger in .* is gone .*bring it back", subject.said)
-    assert "search resume broken" in subject.said
+    assert re.search(r"search resume \S*broken", subject.said)
     assert "Traceback" not in subject.said
     if place.exists():  # Tune's own folder
         assert not [path for path in place.rglob("*") if path.is_file() and ".tune" not in path.parts]
