@@ -65,7 +65,8 @@ class Plan:
         objectives: metrics with what is better.
         parameters: of the space, as narrowed.
         configurations: how many there are; infinite if a number is continuous, `None` if too many to count.
-        proposals: the first, which a run at one trial a time makes just so.
+        proposals: the first. A run at one trial a time makes them just so up to the searcher's `startup_trials`; those
+            after them are what it would propose while all before them run, for nobody knows how they end.
         workers: trials at a time on this machine.
         measured: what earlier sweeps took, or `None`.
         forecast: what it will come to.

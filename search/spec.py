@@ -326,7 +326,11 @@ class SweepSpec(_Checked):
         change=When.RESUME,
     )
     trial_time_s: float | None = key(
-        "trial_time", TIME, None, "a trial that trains for longer has failed", change=When.RESUME
+        "trial_time",
+        TIME,
+        None,
+        "a trial that takes longer in one attempt has failed; one that is taken up again has as long anew",
+        change=When.RESUME,
     )
     seed: int = key("seed", whole(0, LARGEST_SEED), 1, "same seed, same proposals, if one trial runs at a time")
     storage: str = key("storage", TEXT, "runs", "where the sweep's folder lies: a folder, `s3://…` or `gs://…`")

@@ -35,9 +35,10 @@ SIGNS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 def plan(terminal: Terminal, file: Path, proposals: int, everything: bool, as_json: bool) -> None:
     """Shows what a sweep file would run, how long and for how much.
 
-    Nothing is started or written. The space as the file narrows it, the first configurations (a run at one trial a time
-    makes the same), the epochs at which trials are judged, how many epochs there will be at most and with early
-    stopping. Time and money come from what earlier sweeps of the task measured, in the same storage.
+    Nothing is started or written. The space as the file narrows it, the first configurations (a run makes the same at
+    one trial a time, up to `startup_trials`: those after them follow from results), the epochs at which trials are
+    judged, how many epochs there will be at most and with early stopping. Time and money come from what earlier sweeps
+    of the task measured, in the same storage.
     """
     from search.plan import plan as make
     from search.sweep_file import load
