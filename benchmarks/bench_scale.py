@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from bench_ledger import Nowhere, one
@@ -34,6 +34,7 @@ from machine import machine
 
 from results.ledger import Ledger
 from search import sweep
+from search.searcher import State
 from search.spec import (
     CheckpointSettings,
     FinalSettings,
@@ -110,10 +111,9 @@ def asked(folder: str, kind: str, running: int) -> dict[str, Any]:
     state = SweepState(ledger.schema).replay(ledger.events())
     searcher, others = sweep.make_searcher(prepared), sweep.make_searcher(replace(prepared, spec=_at_random(given)))
     for trial in state.ended:
-        ending = sweep.ENDINGS[trial.state]
         searcher.add(trial.trial, trial.values)
         best = None if trial.best_epoch is None else state.results(trial.trial, trial.best_epoch)
-        searcher.tell(trial.trial, ending, best, state.losses(trial.trial))
+        searcher.tell(trial.trial, cast(State, trial.state), best, state.losses(trial.trial))
     for number in range(10**6, 10**6 + running):
         searcher.add(number, others.ask(number))
     took = []

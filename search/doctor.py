@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from results.errors import ResultsError
+from results.opening import typed
 from results.storage import Storage
 from search.connection import connected, worker_environment
 from search.errors import SearchError
@@ -64,7 +65,7 @@ def examine(spec: SweepSpec | None = None, *, storage: str = "runs", address: st
     yield _disk(place, spec.checkpoints.disk_bytes if spec else 0)
     if spec is None:
         return
-    yield _begun(place.child(spec.name), spec.name)
+    yield _begun(place.child(spec.name))
     yield _memory(spec)
     if address is None:
         yield from _worker(spec)
@@ -148,9 +149,9 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _begun(folder: Storage, name: str) -> Check:
+def _begun(folder: Storage) -> Check:
     if folder.exists("sweep.json"):
-        advice = f"search resume {name} goes on with it; another name begins a new one"
+        advice = f"search resume {typed(folder)} goes on with it; another name begins a new one"
         return Check(name="sweep", state="note", found=f"{folder.uri} has begun already", advice=advice)
     return Check(name="sweep", state="ok", found=f"{folder.uri} is free")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from results.ledger import Ledger, Writer
+from results.opening import typed
 from results.storage import Storage
 from search import environment, sweep, sweep_file
 from search.crews import Connecting
@@ -84,14 +85,14 @@ def run(
     sources = sweep.final_sources(prepared)
     ledger = Ledger(storage)
     if not ledger.exists:
-        raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {spec.name}` runs it")
+        raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {typed(storage)}` runs it")
     with terminable(), Lock(storage), Connecting(spec, address=address, dashboard=dashboard) as crew:
         storage.remove(STOP_FILE)
         state = SweepState(ledger.schema).replay(ledger.events())
         if state.unfinished:
             say(
                 f"{len(state.unfinished)} trials of this sweep have not ended; they count with what they have reached. "
-                f"`search resume {spec.name}` would finish them first."
+                f"`search resume {typed(storage)}` would finish them first."
             )
         session = ledger.last_session + 1
         row = environment.session_row(spec, sweep_file.document(spec), prepared.task, session=session, command=command)

@@ -8,6 +8,7 @@ from typing import Any
 
 from results.choices import Key, key_of
 from results.ledger import Ledger
+from results.opening import typed
 from results.storage import Storage
 from search.distance import apart
 from search.errors import SweepError, did_you_mean
@@ -157,7 +158,7 @@ def other_sources(spec: SweepSpec, task: Any, objective: tuple[str, str], locate
         places.add(storage.uri)
         ledger = Ledger(storage)
         if not ledger.exists:
-            problems.append(f"{where!r} has no ledger yet; `search resume {other.name}` runs it")
+            problems.append(f"{where!r} has no ledger yet; `search resume {typed(storage)}` runs it")
             continue
         state = SweepState(ledger.schema).replay(ledger.events())
         taken = {spec.name, *(source.name for source in found)}

@@ -12,6 +12,7 @@ from typing import Any
 
 from results.choices import Choice
 from results.ledger import Ledger
+from results.opening import typed
 from results.storage import Storage
 from search import bundle, final_ensemble, final_racing
 from search.crews import Crew
@@ -131,7 +132,7 @@ class FinalJob:
         if not found:
             raise SweepError(
                 f"sweep {name!r} has no trial with a finite {self._state.objective}, so there is nothing to choose "
-                f"from; `search status {name}` says what became of its trials"
+                f"from; `search status {typed(self._storage)}` says what became of its trials"
             )
         if len(found) < final.models:
             self._say(
@@ -278,6 +279,6 @@ class FinalJob:
             ledger=self._storage.where("ledger"),
             next_steps=(
                 *(self._task.next_steps(place) if place and hasattr(self._task, "next_steps") else ()),
-                f"results top {self._storage.uri}",
+                f"results top {typed(self._storage)}",
             ),
         )

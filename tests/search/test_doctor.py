@@ -85,7 +85,7 @@ def test_as_many_workers_want_memory_as_have_a_gpu(spec):
 def test_a_sweep_that_has_begun_is_noted(spec, tmp_path):
     (tmp_path / "runs" / "examined").mkdir(parents=True)
     (tmp_path / "runs" / "examined" / "sweep.json").write_text("{}")
-    assert "search resume examined" in states(spec)["sweep"].advice
+    assert f"search resume {tmp_path}/runs/examined goes on" in states(spec)["sweep"].advice
 
 
 @pytest.mark.slow

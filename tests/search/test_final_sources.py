@@ -162,4 +162,4 @@ def test_a_sweep_named_twice_or_itself_or_without_ledger_is_refused(tmp_path):
         sources(own, other, empty, spec=own.spec(sweeps=("other", "other", "toy", "empty")))
     assert "'other' is named twice" in str(refused.value)
     assert "'toy' is this sweep itself" in str(refused.value)
-    assert "'empty' has no ledger yet; `search resume empty` runs it" in str(refused.value)
+    assert f"'empty' has no ledger yet; `search resume {empty.storage.uri}` runs it" in str(refused.value)

@@ -212,7 +212,7 @@ def test_of_a_trial_that_was_extended_the_later_end_counts(kind, telling, monkey
     extended = [entry[1] for entry in log if entry[0] == "tell" and entry[2] == "completed"][:4]
     for trial, end in zip(extended, [*ends, ("failed", None, {})], strict=True):
         before = live.state()
-        live.tell(trial, *end)
+        replay(live, [("tell", trial, *end)])
         log.append(("tell", trial, *end))
         assert live.state() != before
     rows = live.state()["trials"]
