@@ -8,6 +8,7 @@
     │   └── SweepError         a sweep that is not there, runs elsewhere, or was begun otherwise
     ├── TrialFailed            one trial could not go on: its row says why, the sweep goes on
     └── SweepAborted           the sweep cannot go on; what the ledger has stays, `search resume` takes it up (exit 1)
+        └── SweepStopped       it was asked to stop, and has saved (exit 130, as after Ctrl-C)
 
 Every message says what is wrong, what was found, what was expected, and what to do next. What goes wrong in the ledger
 and in storage is a `results.errors.ResultsError`.
@@ -67,3 +68,7 @@ class TrialFailed(SearchError):
 
 class SweepAborted(SearchError):
     """The sweep cannot go on; the ledger keeps what has happened. The command line exits with 1."""
+
+
+class SweepStopped(SweepAborted):
+    """It was asked to stop, and what ran has been saved. The command line exits with 130."""

@@ -232,7 +232,8 @@ class FinalJob:
         if whole["state"] != "completed":
             raise SweepAborted(
                 f"the chosen configuration could not be trained on train and valid: {whole['reason']}; "
-                f"`search final {self._spec.name}` tries again, and without `whole` it ships the model that was chosen"
+                f"`search final {typed(self._storage)}` tries again, and without `whole` it ships the model that was "
+                "chosen"
             )
         return whole
 

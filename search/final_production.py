@@ -8,6 +8,7 @@ from typing import Any
 
 from results.choices import Choice
 from results.ledger import Ledger
+from results.opening import typed
 from results.storage import Storage
 from search import bundle
 from search.crews import Crew
@@ -130,7 +131,7 @@ class Production:
     def _unheard(self, row: Mapping[str, Any], message: Mapping[str, Any]) -> SweepAborted:
         return SweepAborted(
             f"the chosen model ({row['model']}) could not be scored or heard: {message['failed']}; "
-            f"`search final {self._spec.name}` tries again"
+            f"`search final {typed(self._storage)}` tries again"
         )
 
     def _open(self, row: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from results.opening import typed
 from results.storage import Storage
 from search import sweep_file
 from search.checkpoints import SPEC_FILE, folder_of
 from search.crews import Crew
-from search.errors import SweepAborted
+from search.errors import SweepStopped
 from search.final_book import FinalBook
 from search.final_candidates import Candidate, fresh_seed
 from search.final_work import FOLDER, Place, Training, train
@@ -97,7 +98,7 @@ class Trainings:
         """Returns one row a training, in their order, after those that were not done have been.
 
         Raises:
-            SweepAborted: it was asked to stop.
+            SweepStopped: it was asked to stop; all trainings have saved.
         """
         assert len({(each.candidate.key, each.seed, each.kind) for each in plan}) == len(plan), "a training twice"
         rows: dict[int, dict[str, Any]] = {}
@@ -116,16 +117,21 @@ class Trainings:
             # Workers take a folder without it for one whose disk went away.
             asked = json.dumps(sweep_file.document(self._spec), indent=1) + "\n"
             self._storage.write(f"{FOLDER}/{SPEC_FILE}", asked.encode())
-        spent, began = self._book.spent_s, time.monotonic()
+        spent, began, stopped = self._book.spent_s, time.monotonic(), ""
         for index, message in self._crew.run(train, [((self.place, t), {}) for t in trainings]):
             place, training = left[index], trainings[index]
             if "epoch" in message:
                 if self._on_epoch is not None:
                     self._on_epoch(training.final, message["epoch"], message["metrics"])
                 continue
+            if message.get("reason_kind") == "user":
+                stopped = message["failed"]  # the others are asked too, and save
+                continue
             rows[place] = self._write(plan[place], training, message, spent + time.monotonic() - began)
             if self._on_training is not None:
                 self._on_training(FinalTrainingDone(row=rows[place], done=len(rows), total=len(plan)))
+        if stopped:
+            raise SweepStopped(f"{stopped}; `search final {typed(self._storage)}` goes on with it")
         return [rows[place] for place in sorted(rows)]
 
     def _training(self, planned: Planned, number: int) -> Training:
@@ -162,8 +168,6 @@ class Trainings:
         }
         if result is None:
             _log.warning("final training %d failed: %s", training.final, message["failed"])
-            if message.get("reason_kind") == "user":
-                raise SweepAborted(f"{message['failed']}; `search final {self._spec.name}` goes on with it")
         else:
             history = result["history"]
             row |= {"epochs": len(history), "model": result["model"], "train_s": result["train_s"]}

@@ -19,7 +19,7 @@ from results.storage import Storage
 from search.attempts import Attempt
 from search.crews import Message
 from search.errors import TrialFailed
-from search.trial import STOP_FILE, Worker, let_go_of_models
+from search.trial import Worker, let_go_of_models
 
 FOLDER = "finals"
 """Where the final trainings lie below the sweep's folder: their checkpoints, and each one's model."""
@@ -78,6 +78,10 @@ class Training:
 class FinalWorker(Worker):
     """A worker whose finished run can be exported."""
 
+    def heed(self, sweep: Storage) -> None:
+        """Saves and returns when this sweep is asked to stop: the folder that it trains in is another."""
+        self._asked_in = sweep
+
     def take(self, task: Any) -> None:
         """Takes a task that is made already."""
         self._task = task
@@ -106,7 +110,7 @@ def train(place: Place, training: Training) -> Iterator[Message]:
         `train_s` and `model`, where it lies ("" if the task has no `export`).
 
     Raises:
-        TrialFailed: it could not go on.
+        TrialFailed: it could not go on, or was asked to stop and has saved.
     """
     sweep = Storage(place.storage)
     worker = FinalWorker(
@@ -120,6 +124,7 @@ def train(place: Place, training: Training) -> Iterator[Message]:
     try:
         if training.whole:
             worker.take(_Whole(place.made()))
+        worker.heed(sweep)
         worker.begin(_attempt(place, training))
         while True:
             progress = worker.step()
@@ -128,10 +133,10 @@ def train(place: Place, training: Training) -> Iterator[Message]:
                 yield {"epoch": row["epoch"], "metrics": dict(row["metrics"])}
             if progress.outcome == "completed" or (training.until is not None and len(history) >= training.until):
                 break
+            if progress.outcome == "paused":
+                raise TrialFailed("the final job was stopped", reason_kind="user")
             if progress.outcome is not None:
                 raise TrialFailed(progress.reason, reason_kind=progress.reason_kind, detail=progress.detail)
-            if sweep.exists(STOP_FILE):
-                raise TrialFailed("the final job was stopped", reason_kind="user")
         with scratch() as folder:
             worker.export(folder)
             model = model_folder(training.final)

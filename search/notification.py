@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from results.errors import ResultsError
 from results.storage import Storage
 from search import connection
-from search.errors import CallerError, SpecError
+from search.errors import CallerError, SpecError, SweepStopped
 from search.snapshot import Limits, take
 from search.spec import NotifyEvent, SweepSpec
 
@@ -125,6 +125,9 @@ def notifying(spec: SweepSpec) -> Iterator[Notifier]:
         raise  # who runs it is told, and nothing was started
     except KeyboardInterrupt:
         notifier.tell("stopped", "at once, by Ctrl-C")
+        raise
+    except SweepStopped as stopped:
+        notifier.tell("stopped", str(stopped))
         raise
     except Exception as error:
         notifier.tell("failed", str(error) or type(error).__name__)

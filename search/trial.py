@@ -73,6 +73,7 @@ class Worker:
             memory_limit_mb: a process that is larger after a trial is not used again; None for no limit.
         """
         self._storage, self._task_path, self._options = Storage(storage), task, dict(options)
+        self._asked_in = self._storage
         self._folder, self._limit_mb = folder, memory_limit_mb
         self._task: Any = None
         self._attempt: Attempt | None = None
@@ -271,7 +272,7 @@ class Worker:
         if now - self._asked_at >= ASK_S or at_once:
             self._asked_at = now
             with contextlib.suppress(StorageError):  # the driver sees to a storage that does not answer
-                return asked_to_return(self._storage)
+                return asked_to_return(self._asked_in)
         return None
 
     def _progress(

@@ -1,11 +1,13 @@
 """`search final`."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from results.cli.commands import Command, pass_terminal
+from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.options import json_option
 from results.cli.terminal import Terminal
 from search.cli.sending import ADDRESS_HELP, follow_option, send_known, sends
@@ -70,17 +72,30 @@ def final(terminal: Terminal, sweep: str, as_json: bool, follow: bool, wall_time
     from search.quantities import seconds
     from search.sweep import find
 
-    summary = job.run(
-        find(sweep),
-        wall_time_s=None if wall_time is None else seconds(wall_time),
-        command=" ".join(["search", *sys.argv[1:]]),
-        **telling(terminal),
-        **asked,
-    )
+    with stoppable(terminal):
+        summary = job.run(
+            find(sweep),
+            wall_time_s=None if wall_time is None else seconds(wall_time),
+            command=" ".join(["search", *sys.argv[1:]]),
+            **telling(terminal),
+            **asked,
+        )
     if as_json:
         terminal.json(summary.document())
     else:
         terminal.out(summary.text())
+
+
+@contextlib.contextmanager
+def stoppable(terminal: Terminal) -> Iterator[None]:
+    """Ends the command, for the length of a `with`, as Ctrl-C does if the final job was stopped on request."""
+    from search.errors import SweepStopped
+
+    try:
+        yield
+    except SweepStopped as stopped:
+        terminal.note(f"Stopped: {stopped}")
+        click.get_current_context().exit(STOPPED)
 
 
 def telling(terminal: Terminal) -> dict[str, Any]:

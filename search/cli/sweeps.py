@@ -12,7 +12,7 @@ import click
 
 from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.terminal import Terminal
-from search.cli.final import telling
+from search.cli.final import stoppable, telling
 from search.cli.sending import ADDRESS_HELP, ask, asked_there_option, follow_option, send_known, send_sweep, sends
 from search.errors import SpecError
 
@@ -160,16 +160,17 @@ def _spec_of(sweep: str, file: Path | None) -> "SweepSpec":
 def _conduct(terminal: Terminal, spec: "SweepSpec", options: dict[str, Any], **how: bool) -> None:
     from search.sweep import run as run_sweep
 
-    ending = run_sweep(
-        spec,
-        command=" ".join(["search", *sys.argv[1:]]),
-        address=options["address"],
-        dashboard=options["dashboard"],
-        final=options["final"],
-        watch=_watch(terminal, spec),
-        tell_final=telling(terminal),
-        **how,
-    )
+    with stoppable(terminal):
+        ending = run_sweep(
+            spec,
+            command=" ".join(["search", *sys.argv[1:]]),
+            address=options["address"],
+            dashboard=options["dashboard"],
+            final=options["final"],
+            watch=_watch(terminal, spec),
+            tell_final=telling(terminal),
+            **how,
+        )
     if options["as_json"]:
         terminal.json(_document(ending))
     else:

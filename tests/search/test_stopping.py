@@ -1,0 +1,237 @@
+"""A stop, a lost storage or a lost lock at an awkward moment: what is saved, what is said, what comes next."""
+
+import contextlib
+import itertools
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from results.errors import StorageError
+from results.ledger import Ledger
+from results.storage import Storage
+from search import sweep
+from search.cli import main
+from search.crews import Here
+from search.errors import SweepStopped, TrialFailed
+from search.final_trainings import FinalTrainingDone
+from search.final_work import Place, Training, train
+from search.trial import STOP_FILE, Worker
+from tests.search.final_sweep import TASKS, Sweep
+
+TWO = [(0.1, "completed", 0.5), (0.2, "completed", 0.6)]
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A finished sweep; workers tell each epoch by itself and look for a stop after each."""
+    monkeypatch.setattr("search.trial.STEP_S", 0.0)
+    monkeypatch.setattr("search.trial.ASK_S", 0.0)
+    return Sweep(tmp_path, TWO)
+
+
+def training_of(toy, *, checkpoint_s=1000.0):
+    place = Place(storage=toy.storage.uri, task=toy.task, options=toy.options, folder="", checkpoint_s=checkpoint_s)
+    given = Training(final=0, values={"rate": 0.1}, seed=3, epochs=9, objective="loss", minimize=True)
+    toy.storage.write("finals/sweep.json", b"{}")
+    return train(place, given)
+
+
+# --- the final job ----------------------------------------------------------------------------------------------------
+
+
+def test_a_final_training_that_is_asked_to_stop_saves_first(toy):
+    told = []
+
+    def stopped_after_4():
+        for message in training_of(toy):
+            told.append(message["epoch"])
+            if message["epoch"] == 4:
+                sweep.request_stop(toy.storage)
+
+    with pytest.raises(TrialFailed) as failure:
+        stopped_after_4()
+    assert failure.value.reason_kind == "user"
+    assert told[-1] < 9
+    toy.storage.remove(STOP_FILE)
+    trained = len(toy.marks("epoch"))
+    *_, last = training_of(toy)
+    assert len(last["result"]["history"]) == 9
+    assert len(toy.marks("epoch")) - trained == 9 - told[-1], "no epoch is trained again"
+
+
+def test_a_storage_that_does_not_answer_for_a_moment_fails_no_final_training(toy, monkeypatch):
+    exists, read = Storage.exists, Storage.read
+
+    def away(path):
+        if path == STOP_FILE:
+            raise StorageError("the storage is away")
+
+    monkeypatch.setattr(Storage, "exists", lambda self, path="": (away(path), exists(self, path))[1])
+    monkeypatch.setattr(Storage, "read", lambda self, path: (away(path), read(self, path))[1])
+    *_, last = training_of(toy)
+    assert len(last["result"]["history"]) == 9
+
+
+class SideBySide(Here):
+    """All pieces at a time, a message of each in turn."""
+
+    def run(self, work, arguments):
+        pieces = [(number, super(SideBySide, self).run(work, [each])) for number, each in enumerate(arguments)]
+        while pieces:
+            for piece in list(pieces):
+                number, messages = piece
+                try:
+                    yield number, next(messages)[1]
+                except StopIteration:
+                    pieces.remove(piece)
+
+    def width(self):
+        return 9
+
+
+def test_a_final_job_that_is_asked_to_stop_lets_all_its_trainings_save_and_says_that_it_was_stopped(toy):
+    began = itertools.count()
+
+    def on_epoch(number, epoch, metrics):
+        if next(began) == 5:
+            sweep.request_stop(toy.storage)
+
+    job = toy.job(crew=SideBySide())
+    job._trainings._on_epoch = on_epoch
+    with pytest.raises(SweepStopped, match=r"search final .*toy"):
+        job.run()
+    assert toy.table("finals") == []
+    trained = len(toy.marks("epoch"))
+    assert trained < 4 * 3
+    toy.storage.remove(STOP_FILE)
+    toy.job(crew=SideBySide()).run()
+    assert len(toy.marks("epoch")) == 4 * 3, "no epoch is trained again"
+
+
+# --- the whole session ------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """A sweep with a final job, run by the command line; in place of Ray there is this process.
+
+    Attributes:
+        moments: what is done at which moment, by its name: `connected`, `worker 3` (before the worker's third step),
+            `loop over`, `training 0` (when a final training has a row).
+    """
+
+    def __init__(self, folder, monkeypatch, **moments):
+        self.folder, self.moments = folder, moments
+        (folder / "log").mkdir()
+        self.place = Storage(folder / "runs" / "toy")
+        monkeypatch.setattr("search.trial.STEP_S", 0.0)
+        monkeypatch.setattr("search.trial.ASK_S", 0.0)
+        monkeypatch.setattr("search.tune.run", self._tune)
+        monkeypatch.setattr("search.sweep.room", lambda share: 2)
+        for module in ("sweep", "final"):
+            monkeypatch.setattr(f"search.{module}.Connecting", self._connecting)
+        monkeypatch.setattr("search.final_trainings.FinalTrainingDone", self._done)
+        (folder / "sweep.toml").write_text(
+            f"""
+[sweep]
+name = "toy"
+task = "{TASKS}:Numbers"
+objectives = ["loss min"]
+trials = 4
+epochs = 3
+storage = "{folder / "runs"}"
+[task]
+log = "{folder / "log"}"
+[searcher]
+kind = "random"
+[scheduler]
+kind = "none"
+[final]
+models = 1
+seeds = 2
+[notify]
+command = ["sh", "-c", "cat >> told.txt; echo >> told.txt"]
+"""
+        )
+
+    def at(self, moment):
+        self.moments.get(moment.replace(" ", "_"), lambda: None)()
+
+    def stop(self):
+        sweep.request_stop(self.place)
+
+    @contextlib.contextmanager
+    def _connecting(self, spec, **options):
+        crew = Here()
+        crew.connect = lambda: self.at("connected") or ""
+        yield crew
+
+    def _done(self, **facts):
+        self.at(f"training {facts['row']['final']}")
+        return FinalTrainingDone(**facts)
+
+    def _tune(self, conductor, *, storage, worker, on_beat):
+        steps = itertools.count()
+        crew = {}
+        while not (conductor.is_finished() and not crew):
+            while (attempt := conductor.next_attempt()) is not None:
+                crew[attempt.trial] = attempt, Worker(**worker)
+                crew[attempt.trial][1].begin(attempt)
+            for trial, (attempt, each) in list(crew.items()):
+                self.at(f"worker {next(steps)}")
+                if not conductor.report(trial, attempt.attempt, each.step()):
+                    each.close()
+                    del crew[trial]
+            conductor.tick()
+            on_beat()
+        self.at("loop over")
+
+    def search(self, *words):
+        return CliRunner().invoke(main, [*map(str, words)])
+
+    def run(self):
+        return self.search("run", self.folder / "sweep.toml")
+
+    @property
+    def told(self):
+        return [json.loads(line)["event"] for line in (self.folder / "told.txt").read_text().splitlines() if line]
+
+    def table(self, name):
+        return Ledger(self.place).table(name).to_pylist()
+
+    @property
+    def status(self):
+        return json.loads(self.search("status", self.place.uri, "--json").stdout)
+
+
+@pytest.mark.parametrize("moment", ["connected", "worker_0", "worker_4", "loop_over"])
+def test_whenever_a_sweep_is_asked_to_stop_it_says_so_and_goes_on_later(tmp_path, monkeypatch, moment):
+    stage = Stage(tmp_path, monkeypatch)
+    stage.moments[moment] = stage.stop
+    first = stage.run()
+    assert first.exit_code == 130
+    assert f"go on: search resume {stage.place.uri}" in first.output
+    assert stage.told == ["stopped"]
+    assert stage.table("finals") == []
+    stage.moments.clear()
+    second = stage.search("resume", stage.place.uri)
+    assert second.exit_code == 0, second.output
+    assert stage.told == ["stopped", "finished"]
+    assert len(stage.table("finals")) == 2
+    assert {row["state"] for row in stage.table("trials")} == {"completed"}
+
+
+def test_a_final_job_that_is_asked_to_stop_ends_as_a_sweep_does_and_goes_on_later(tmp_path, monkeypatch):
+    stage = Stage(tmp_path, monkeypatch)
+    stage.moments["training_0"] = stage.stop
+    first = stage.run()
+    assert first.exit_code == 130
+    assert f"Stopped: the final job was stopped; `search final {stage.place.uri}` goes on with it" in first.output
+    assert "Error" not in first.output
+    assert stage.told == ["stopped"]
+    assert len(stage.table("finals")) == 1
+    assert stage.table("openings") == []
+    stage.moments.clear()
+    assert stage.search("final", stage.place.uri).exit_code == 0
+    assert len(stage.table("finals")) == 2
+    assert len(stage.table("openings")) == 1
