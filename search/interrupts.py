@@ -1,4 +1,4 @@
-"""How a driver reacts when it is asked to end: by Ctrl-C, or by SIGTERM, which Slurm, Kubernetes and systemd send."""
+"""How a driver reacts when it is asked to end: by Ctrl-C, or by what Slurm, Kubernetes and systemd send."""
 
 import contextlib
 import signal
@@ -6,23 +6,26 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+TERMINATING = (signal.SIGTERM, signal.SIGUSR1)
+"""What is sent before a process is killed: SIGTERM by nearly all, SIGUSR1 by many jobs of Slurm's (`--signal=USR1`)."""
+
 Handler = Callable[[int, FrameType | None], None]
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Lets SIGTERM do what Ctrl-C does, for the length of a `with`: what is held is let go of, in order."""
+    """Lets SIGTERM and SIGUSR1 do what Ctrl-C does, for the length of a `with`: what is held is let go of, in order."""
 
     def ended(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with handled(ended, signal.SIGTERM):
+    with handled(ended, *TERMINATING):
         yield
 
 
 @contextlib.contextmanager
 def finishing(stop: Callable[[], bool]) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM ask for an end, for the length of a `with`: the second time it comes at once.
+    """Lets Ctrl-C and its like ask for an end, for the length of a `with`: the second time it comes at once.
 
     Args:
         stop: asks what runs to finish; returns False if that was asked already.
@@ -35,7 +38,7 @@ def finishing(stop: Callable[[], bool]) -> Iterator[None]:
         if not stop():
             raise KeyboardInterrupt
 
-    with handled(asked, signal.SIGINT, signal.SIGTERM):
+    with handled(asked, signal.SIGINT, *TERMINATING):
         yield
 
 

@@ -8,7 +8,9 @@ has no place here where it could.
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +21,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from results.opening import typed
 from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
+from search.errors import SweepAborted
 from search.marks import Marks, label
 from search.trial import Worker
 
@@ -159,6 +163,9 @@ class _Beat(tune.Callback):
     def __init__(self, link: "_Link"):
         self._link = link
 
+    def setup(self, **info: Any) -> None:
+        self._link.take_back_signals()
+
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._link.began(trial)
 
@@ -192,6 +199,7 @@ class _Link:
         self._nodes: dict[tuple[int, int], str] = {}
         self._moved = time.monotonic()
         self._has_told_of_waiting = self._has_withdrawn = False
+        self._on_signal = signal.getsignal(signal.SIGUSR1)
         self.failure: BaseException | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -201,6 +209,11 @@ class _Link:
     @property
     def over(self) -> bool:
         return self.failure is not None or self._has_withdrawn
+
+    def take_back_signals(self) -> None:
+        """Tune takes SIGUSR1 for itself and ends its loop at once: nothing is saved, and it looks like the end."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self._on_signal)
 
     def began(self, trial: Any) -> None:
         attempt = self._attempts[trial.trial_id]
@@ -341,6 +354,7 @@ def run(
 
     Raises:
         SearchError: as the conductor raises it; workers are stopped then.
+        SweepAborted: Tune's loop has ended before the sweep.
     """
     os.environ.update(SETTINGS)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(MAX_PENDING, conductor.concurrency))
@@ -380,6 +394,11 @@ def run(
         _remove(place)
     if link.failure is not None:
         raise link.failure
+    if not conductor.is_finished():
+        raise SweepAborted(
+            f"Ray Tune ended its loop while {len(conductor.running)} trials ran and others were to come; "
+            f"`search resume {typed(storage)}` goes on where it stopped"
+        )
 
 
 def _name(trial: Any) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -13,10 +14,11 @@ from results.storage import Storage
 from search import sweep
 from search.cli import main
 from search.crews import Here
-from search.errors import SweepStopped, TrialFailed
+from search.errors import SweepAborted, SweepStopped, TrialFailed
 from search.final_trainings import FinalTrainingDone
 from search.final_work import Place, Training, train
 from search.trial import STOP_FILE, Worker
+from tests.search import faults, rig
 from tests.search.final_sweep import TASKS, Sweep
 
 TWO = [(0.1, "completed", 0.5), (0.2, "completed", 0.6)]
@@ -162,9 +164,7 @@ command = ["sh", "-c", "cat >> told.txt; echo >> told.txt"]
 
     @contextlib.contextmanager
     def _connecting(self, spec, **options):
-        crew = Here()
-        crew.connect = lambda: self.at("connected") or ""
-        yield crew
+        yield Connected(self)
 
     def _done(self, **facts):
         self.at(f"training {facts['row']['final']}")
@@ -204,6 +204,17 @@ command = ["sh", "-c", "cat >> told.txt; echo >> told.txt"]
         return json.loads(self.search("status", self.place.uri, "--json").stdout)
 
 
+class Connected(Here):
+    """A crew of this process that has a moment of its connection."""
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def connect(self):
+        self.stage.at("connected")
+        return ""
+
+
 @pytest.mark.parametrize("moment", ["connected", "worker_0", "worker_4", "loop_over"])
 def test_whenever_a_sweep_is_asked_to_stop_it_says_so_and_goes_on_later(tmp_path, monkeypatch, moment):
     stage = Stage(tmp_path, monkeypatch)
@@ -235,3 +246,39 @@ def test_a_final_job_that_is_asked_to_stop_ends_as_a_sweep_does_and_goes_on_late
     assert stage.search("final", stage.place.uri).exit_code == 0
     assert len(stage.table("finals")) == 2
     assert len(stage.table("openings")) == 1
+
+
+# --- Ray Tune's loop --------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_of_tunes_that_ends_by_itself_is_not_the_end_of_the_sweep(tmp_path, monkeypatch):
+    from search import tune
+
+    class Over:
+        def __init__(self, *_, **options):
+            pass
+
+        def fit(self):
+            pass
+
+    monkeypatch.setattr(tune.tune, "Tuner", Over)
+    given = rig.spec(tmp_path)
+    with sweep.session(sweep.prepare(given), command="a test") as taken:
+        place = taken.storage
+        with pytest.raises(SweepAborted, match="search resume"):
+            tune.run(taken.conductor, storage=place, worker=sweep.worker_options(given, place), on_beat=lambda: None)
+
+
+@pytest.mark.slow
+def test_sigusr1_which_tune_would_take_for_itself_ends_a_sweep_in_order(tmp_path):
+    with faults.Cluster() as cluster:
+        subject = faults.Subject(cluster, tmp_path, trials=10, epoch_s=0.3, every_s=60, scheduler="none")
+        driver = subject.start()
+        assert subject.wait_for_epochs(3, driver=driver)
+        driver.send_signal(signal.SIGUSR1)
+        assert driver.wait(60) == 130
+        left = [trial for trial in faults.state_of(subject.place).trials.values() if trial.state != "completed"]
+        assert {(trial.state, trial.reason_kind) for trial in left} == {("unfinished", "user")}
+        trained = subject.trained
+        assert sum(trial.epoch for trial in left) == trained, "what ran was saved"
+        assert "go on: search resume" in subject.said
