@@ -4,18 +4,27 @@ A piece of work is a generator of plain documents; its last one is `{"result": .
 """
 
 import contextlib
+import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from results.errors import StorageError
 from search.connection import connected, room
 from search.errors import TrialFailed
 from search.spec import ResourceSettings, SweepSpec
+
+_log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 Work = Callable[..., Iterator[Message]]
 Arguments = Sequence[tuple[tuple, dict[str, Any]]]
 """What each piece of work is called with: positional and named arguments."""
+PATIENCE_S = 60.0
+"""How long the storage may be away before a piece of work is given up."""
+AGAIN_S = 1.0
+"""A piece that has met a storage that is away is begun again after so long."""
 BEGUN: Message = {"begun": True}
 
 
@@ -35,9 +44,29 @@ class Crew(Protocol):
 
 
 def _guarded(work: Work, args: tuple, options: dict[str, Any]) -> Iterator[Message]:
-    """Runs a piece of work; what goes wrong in it is its last message."""
+    """Runs a piece of work; what goes wrong in it is its last message. One whose storage is away is begun again."""
+    away_since: float | None = None
+    while True:
+        try:
+            for message in _caught(work, args, options):
+                yield message
+                away_since = None
+            return
+        except StorageError as error:
+            now = time.monotonic()
+            away_since = away_since or now
+            if now - away_since >= PATIENCE_S:
+                yield {"failed": str(error), "reason_kind": "error", "detail": traceback.format_exc()[-20_000:]}
+                return
+            _log.warning("a piece of work is begun again in %.0f s: %s", AGAIN_S, error)
+            time.sleep(AGAIN_S)
+
+
+def _caught(work: Work, args: tuple, options: dict[str, Any]) -> Iterator[Message]:
     try:
         yield from work(*args, **options)
+    except StorageError:
+        raise
     except TrialFailed as failure:
         yield {"failed": str(failure), "reason_kind": failure.reason_kind, "detail": failure.detail}
     except Exception as error:  # noqa: BLE001 - the boundary: the work's failure is its row's affair

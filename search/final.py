@@ -86,7 +86,7 @@ def run(
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {typed(storage)}` runs it")
-    with terminable(), Lock(storage), Connecting(spec, address=address, dashboard=dashboard) as crew:
+    with terminable(), Lock(storage) as lock, Connecting(spec, address=address, dashboard=dashboard) as crew:
         storage.remove(STOP_FILE)
         state = SweepState(ledger.schema).replay(ledger.events())
         if state.unfinished:
@@ -110,6 +110,7 @@ def run(
             on_training=on_training,
             say=say,
             environment=environment.of_session(row),
+            check=lock.check,
         )
         job.note("sessions", row)
         summary = job.run()

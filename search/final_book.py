@@ -1,13 +1,23 @@
 """The final job's rows: what the ledger has of it, and what it adds, at once and all or none."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from results.errors import StorageError
+from search.errors import SweepAborted
 from search.final_candidates import Key, key_of
 from search.origins import Data
 from search.state import SweepState
 from search.task import TEST
 
+_log = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0
+"""How long the storage may be away before the job is given up."""
+AGAIN_S = 1.0
+"""It is tried again after so long."""
 _COMMON = ("sweep", "seq", "session", "time")
 
 
@@ -19,20 +29,49 @@ class FinalBook:
         data: name and fingerprint of the data; rows of trainings on others do not count.
     """
 
-    def __init__(self, state: SweepState, writer: Any, data: Data):
-        """Takes the sweep's state, a `results.ledger.Writer` or what takes rows as it does, and the data."""
-        self.state, self.data, self._writer = state, data, writer
+    def __init__(self, state: SweepState, writer: Any, data: Data, check: Callable[[], None] = lambda: None):
+        """Takes the sweep's state, a `results.ledger.Writer` or what takes rows as it does, and the data.
+
+        Args:
+            state: of the sweep.
+            writer: takes rows.
+            data: of the task.
+            check: called before anything is written; raises if the sweep is no longer this process's.
+        """
+        self.state, self.data, self._writer, self._check = state, data, writer, check
 
     def note(self, table: str, row: Mapping[str, Any]) -> None:
         """Writes an event down, at once: each of them stands for minutes of work."""
         self.note_all([(table, row)])
 
     def note_all(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Writes events down, all or none."""
+        """Writes events down, all or none; a storage that fails is given time.
+
+        Raises:
+            SweepAborted: it has been away for too long, or the sweep is no longer this process's.
+        """
+        self._check()
         numbers = [self._writer.append(table, row) for table, row in events]
-        self._writer.flush()
+        self._flush()
         for number, (table, row) in zip(numbers, events, strict=True):
             self.state.apply(table, {**row, "seq": number})
+
+    def _flush(self) -> None:
+        until, warned = time.monotonic() + PATIENCE_S, False
+        while True:
+            try:
+                return self._writer.flush()
+            except StorageError as error:
+                if time.monotonic() >= until:
+                    raise SweepAborted(
+                        f"the ledger cannot be written: {error}. The final job goes on where it was when the same "
+                        "command is given again, once the storage is back"
+                    ) from error
+                if not warned:
+                    _log.warning("the ledger cannot be written, trying again for %.0f s: %s", PATIENCE_S, error)
+                warned = True
+                time.sleep(AGAIN_S)
+                self._check()
 
     def finals(self, kind: str) -> list[dict[str, Any]]:
         """Returns the rows of a kind of final model, on this data."""

@@ -52,6 +52,7 @@ class FinalJob:
         on_training: Callable[[FinalTrainingDone], None] | None = None,
         say: Callable[[str], None] = _log.info,
         environment: Mapping[str, Any] | None = None,
+        check: Callable[[], None] = lambda: None,
     ):
         """Takes what it works with.
 
@@ -69,6 +70,7 @@ class FinalJob:
             on_training: called after each final training.
             say: told what a person at the terminal should know.
             environment: python, packages, commit and backend, for the model's card.
+            check: called before anything is written down; raises if another process has taken over the sweep.
         """
         self._spec, self._state, self._storage, self._task, self._crew = spec, state, storage, task, crew
         data = Data.of_task(task)
@@ -77,7 +79,7 @@ class FinalJob:
         self._space = Space.explore(task.space) if sources else space or Space.explore(task.space).narrowed(spec.space)
         self._say = say
         self._sign = -1.0 if state.goal == "max" else 1.0
-        self._book = FinalBook(state, writer, data)
+        self._book = FinalBook(state, writer, data, check)
         self._trainings = Trainings(
             spec=spec, book=self._book, storage=storage, crew=crew, on_epoch=on_epoch, on_training=on_training
         )

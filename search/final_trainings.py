@@ -1,5 +1,6 @@
 """The final job's trainings: which there are to be, and those that are not done yet, done side by side."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from results.errors import StorageError
 from results.opening import typed
 from results.storage import Storage
 from search import sweep_file
@@ -179,7 +181,8 @@ class Trainings:
                 row |= {"best_epoch": best["epoch"], **best["metrics"]}
         self._book.note("finals", row)
         if result is not None:
-            self._storage.child(FOLDER).remove(folder_of(training.final))
+            with contextlib.suppress(StorageError):  # what is left of it is only in the way
+                self._storage.child(FOLDER).remove(folder_of(training.final))
         return row
 
     def configuration(self, values: Mapping[str, Any]) -> dict[str, Any]:

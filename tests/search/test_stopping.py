@@ -282,3 +282,75 @@ def test_sigusr1_which_tune_would_take_for_itself_ends_a_sweep_in_order(tmp_path
         trained = subject.trained
         assert sum(trial.epoch for trial in left) == trained, "what ran was saved"
         assert "go on: search resume" in subject.said
+
+
+# --- a storage that is away, a lock that is lost ----------------------------------------------------------------------
+
+
+def briefly_away(monkeypatch, method, *, when, times=2):
+    """Lets a method of `Storage` fail some times where its first argument is such a path."""
+    real, left = getattr(Storage, method), [times]
+
+    def failing(self, path="", *args):
+        if left[0] and when(self, path):
+            left[0] -= 1
+            raise StorageError(f"cannot {method} {path}: the storage is away")
+        return real(self, path, *args)
+
+    monkeypatch.setattr(Storage, method, failing)
+    monkeypatch.setattr("search.crews.AGAIN_S", 0.01)
+    monkeypatch.setattr("search.final_book.AGAIN_S", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("write", "finals/models/00001.json"),  # a training's model, at its end
+        ("read", "finals/models/00000.json"),  # to score the pieces, by which models are compared
+        ("write_all", "finals/"),  # the ledger's rows
+        ("write_all", "openings/"),
+    ],
+)
+def test_a_storage_that_is_away_for_a_moment_changes_nothing_of_a_final_job(tmp_path, monkeypatch, method, path):
+    toy = Sweep(tmp_path, TWO, task="Pieces")
+
+    def when(storage, given):
+        if method == "write_all":
+            return storage.uri.endswith("/ledger") and any(each.startswith(path) for each in given)
+        return given == path
+
+    said = []
+    briefly_away(monkeypatch, method, when=when)
+    toy.job(say=said.append).run()
+    assert [row["state"] for row in toy.table("finals")] == ["completed"] * 4
+    assert len(toy.marks("pieces valid")) >= 4
+    assert not [text for text in said if "could not" in text]
+    assert len(toy.table("openings")) == 1
+
+
+def test_a_final_job_whose_storage_stays_away_says_how_it_goes_on(toy, monkeypatch):
+    monkeypatch.setattr("search.final_book.PATIENCE_S", 0.05)
+    job = toy.job()
+    briefly_away(monkeypatch, "write_all", when=lambda storage, _: storage.uri.endswith("/ledger"), times=99)
+    with pytest.raises(SweepAborted, match=r"same command .* once the storage is back"):
+        job.run()
+
+
+def test_a_final_job_that_has_lost_its_sweep_to_another_driver_writes_nothing_more(tmp_path, monkeypatch):
+    stage = Stage(tmp_path, monkeypatch)
+    assert stage.search("run", stage.folder / "sweep.toml", "--no-final").exit_code == 0
+
+    taken = []
+
+    def check(lock):
+        if taken:
+            raise SweepAborted("another driver has taken this sweep over")
+
+    monkeypatch.setattr("search.lock.Lock.check", check)
+    stage.moments["training_0"] = lambda: taken.append("by another")
+    ended = stage.search("final", stage.place.uri)
+    assert ended.exit_code == 1
+    assert "another driver has taken this sweep over" in ended.output
+    assert len(stage.table("finals")) == 1
+    assert stage.table("openings") == []
+    assert not stage.place.exists("bundle")
