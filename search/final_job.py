@@ -23,7 +23,7 @@ from search.final_choice import Way, choose, written
 from search.final_models import measure
 from search.final_production import Chosen, Production
 from search.final_summary import FinalSummary
-from search.final_trainings import SINGLE, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings
+from search.final_trainings import SINGLE, WHOLE, FinalTrainingDone, OnEpoch, Planned, Trainings, stop_if_asked
 from search.origins import Data, other_data
 from search.space import Space
 from search.spec import SweepSpec
@@ -104,6 +104,7 @@ class FinalJob:
             SweepError: the sweep has no trial with a score on the data of today, or asks for no final job.
             TaskError: the task cannot do what is asked for.
             SweepAborted: no final training could be finished, or the chosen model could not be scored.
+            SweepStopped: it was asked to stop, before the test split was opened.
         """
         check_final(self._spec, self._task)
         found = self._candidates()
@@ -118,6 +119,7 @@ class FinalJob:
             )
         chosen = self._chosen(choice, found, rows)
         self._book.note_all([("choices", row) for row in written(self._state, chosen.choice)])
+        stop_if_asked(self._storage)
         card = self._production.card(chosen)
         failed = sum(row["state"] == "failed" for row in rows)
         return self._summary(chosen, card, failed=failed, page=self._write_page())

@@ -17,7 +17,7 @@ from search.errors import SweepAborted
 from search.final_book import FinalBook
 from search.final_ensemble import Ensemble
 from search.final_models import rehearse, sample, score
-from search.final_trainings import ENSEMBLE, SINGLE, WHOLE
+from search.final_trainings import ENSEMBLE, SINGLE, WHOLE, stop_if_asked
 from search.final_work import FOLDER, Place
 from search.origins import trained_in
 from search.spec import SweepSpec
@@ -75,6 +75,7 @@ class Production:
 
         Raises:
             SweepAborted: the model could not be scored or heard.
+            SweepStopped: it was asked to stop, before the test split was opened.
         """
         card = bundle.read_card(self._storage)
         if card is not None and card.get("sample_count", self._count) != self._count:
@@ -108,6 +109,7 @@ class Production:
         if split:
             if row.get("kind") != WHOLE:  # that one has seen valid, and the chosen model was scored before it
                 self._rehearse(row)
+                stop_if_asked(self._storage)
             self._open(row)
         work = {"model": row["model"], "split": split, "stored": known}
         for _, message in self._crew.run(score, [((self._place,), work)]):

@@ -19,6 +19,7 @@ from search.final_book import FinalBook
 from search.final_candidates import Candidate, fresh_seed
 from search.final_work import FOLDER, Place, Training, train
 from search.spec import SweepSpec
+from search.trial import asked_to_return
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,22 @@ class Planned:
     round: int = 0
     kind: str = SINGLE
     until: int | None = None
+
+
+def stop_if_asked(storage: Storage, *, is_known: bool = False) -> None:
+    """Returns if the final job may go on.
+
+    Args:
+        storage: of the sweep.
+        is_known: a training has told that it was asked to stop; otherwise it is looked for.
+
+    Raises:
+        SweepStopped: it was asked to stop.
+    """
+    with contextlib.suppress(StorageError):
+        is_known = is_known or asked_to_return(storage) is not None
+    if is_known:
+        raise SweepStopped(f"the final job was stopped; `search final {typed(storage)}` goes on with it")
 
 
 class Trainings:
@@ -119,7 +136,7 @@ class Trainings:
             # Workers take a folder without it for one whose disk went away.
             asked = json.dumps(sweep_file.document(self._spec), indent=1) + "\n"
             self._storage.write(f"{FOLDER}/{SPEC_FILE}", asked.encode())
-        spent, began, stopped = self._book.spent_s, time.monotonic(), ""
+        spent, began, stopped = self._book.spent_s, time.monotonic(), False
         for index, message in self._crew.run(train, [((self.place, t), {}) for t in trainings]):
             place, training = left[index], trainings[index]
             if "epoch" in message:
@@ -127,13 +144,12 @@ class Trainings:
                     self._on_epoch(training.final, message["epoch"], message["metrics"])
                 continue
             if message.get("reason_kind") == "user":
-                stopped = message["failed"]  # the others are asked too, and save
+                stopped = True  # the others are asked too, and save
                 continue
             rows[place] = self._write(plan[place], training, message, spent + time.monotonic() - began)
             if self._on_training is not None:
                 self._on_training(FinalTrainingDone(row=rows[place], done=len(rows), total=len(plan)))
-        if stopped:
-            raise SweepStopped(f"{stopped}; `search final {typed(self._storage)}` goes on with it")
+        stop_if_asked(self._storage, is_known=stopped)
         return [rows[place] for place in sorted(rows)]
 
     def _training(self, planned: Planned, number: int) -> Training:

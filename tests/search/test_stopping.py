@@ -15,6 +15,7 @@ from search import sweep
 from search.cli import main
 from search.crews import Here
 from search.errors import SweepAborted, SweepStopped, TrialFailed
+from search.final_models import scores_of
 from search.final_trainings import FinalTrainingDone
 from search.final_work import Place, Training, train
 from search.trial import STOP_FILE, Worker
@@ -246,6 +247,36 @@ def test_a_final_job_that_is_asked_to_stop_ends_as_a_sweep_does_and_goes_on_late
     assert stage.search("final", stage.place.uri).exit_code == 0
     assert len(stage.table("finals")) == 2
     assert len(stage.table("openings")) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "final"])
+def test_a_stop_after_the_last_final_training_leaves_the_test_split_closed(tmp_path, monkeypatch, command):
+    stage = Stage(tmp_path, monkeypatch)
+    stage.moments["training_1"] = stage.stop
+    if command == "final":
+        assert stage.search("run", stage.folder / "sweep.toml", "--no-final").exit_code == 0
+        ended = stage.search("final", stage.place.uri)
+    else:
+        ended = stage.run()
+    assert ended.exit_code == 130
+    assert len(stage.table("finals")) == 2
+    assert stage.table("openings") == []
+    assert not stage.place.exists("bundle")
+    assert stage.search("final", stage.place.uri).exit_code == 0
+    assert len(stage.table("openings")) == 1
+    assert len(stage.table("finals")) == 2
+
+
+def test_a_stop_during_the_rehearsal_leaves_the_test_split_closed(toy, monkeypatch):
+    def score(task, folder, split, real=scores_of):
+        sweep.request_stop(toy.storage)
+        return real(task, folder, split)
+
+    monkeypatch.setattr("search.final_models.scores_of", score)
+    with pytest.raises(SweepStopped):
+        toy.job().run()
+    assert toy.marks("score") == ["score valid"]
+    assert toy.table("openings") == []
 
 
 # --- Ray Tune's loop --------------------------------------------------------------------------------------------------
