@@ -20,12 +20,13 @@ NOTHING = {}
 class Curve:
     """A run whose loss falls towards a floor that its configuration sets."""
 
-    def __init__(self, values, *, epochs, seed, epoch_s=0.0):
-        self.values, self.epochs, self.seed, self.epoch_s, self.done = values, epochs, seed, epoch_s, 0
+    def __init__(self, values, *, epochs, seed, epoch_s=0.0, brake=""):
+        self.values, self.epochs, self.seed, self.done = values, epochs, seed, 0
+        self.epoch_s, self.brake = epoch_s, brake
 
     def epoch(self):
         self.done += 1
-        if self.epoch_s:
+        if self.epoch_s and (not self.brake or Path(self.brake).exists()):
             time.sleep(self.epoch_s)
         return {"loss": loss(self.values, self.done, self.seed), "speed": 100.0 / self.values.get("width", 8)}
 
@@ -46,14 +47,15 @@ def loss(values, epoch, seed):
 class FakeTask:
     """The good one.
 
-    `epoch_s` makes epochs take time; `log` names a folder in which each epoch leaves a file, so that work done twice
-    shows.
+    `epoch_s` makes epochs take time, and if `brake` names a file, only while it lies there: a test keeps a sweep from
+    coming to its end, however long what is done to it takes, and then lets it go. `log` names a folder in which each
+    epoch leaves a file, so that work done twice shows.
     """
 
     metrics = METRICS
 
-    def __init__(self, *, epoch_s=0.0, log=""):
-        self.epoch_s, self.log = epoch_s, log
+    def __init__(self, *, epoch_s=0.0, log="", brake=""):
+        self.epoch_s, self.log, self.brake = epoch_s, log, brake
 
     def space(self, hp):
         hp.Float("rate", 1e-4, 1.0, sampling="log", default=1e-3)
@@ -69,7 +71,7 @@ class FakeTask:
         return "nothing", "0" * 64
 
     def start(self, values, *, epochs, seed):
-        run = Curve(values, epochs=epochs, seed=seed, epoch_s=self.epoch_s)
+        run = Curve(values, epochs=epochs, seed=seed, epoch_s=self.epoch_s, brake=self.brake)
         return _Logged(run, Path(self.log), seed) if self.log else run
 
 

@@ -21,6 +21,7 @@ from results.ledger import Ledger
 from results.schema import TABLES
 from results.storage import Storage
 from search import sweep
+from search.lock import process_start
 from search.scheduler import Decision
 from search.spec import CheckpointSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED, SweepState
@@ -56,7 +57,7 @@ class Cluster:
         raise RuntimeError(f"no Ray cluster: {self._log.read_text()[-2000:]}")
 
     def _start(self):
-        port, client, agent = _free_ports(3)
+        port, client, agent = free_ports(3)
         command = [
             *(Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--object-store-memory", "100000000"),
@@ -110,16 +111,23 @@ class Cluster:
         return False
 
 
-def _free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def free_ports(count):
+    """Ports that nobody holds, from below those that the system gives to whoever asks for any: they stay free."""
+    found, draw = [], random.SystemRandom()
+    while len(found) < count:
+        port = draw.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 class Subject:
-    """A sweep that is run by the command line and broken from outside."""
+    """A sweep that is run by the command line and broken from outside.
+
+    Attributes:
+        brake: a file; epochs of the fake task take their time only while it lies there, as it does at first.
+    """
 
     def __init__(self, cluster, folder, *, text=None, probe=False, patience_s=None, storage=None, **options):
         """Writes the sweep file.
@@ -138,10 +146,11 @@ class Subject:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.epochs_log = self.folder / "epochs"
         self.epochs_log.mkdir(exist_ok=True)
+        self.brake = self.folder / "brake"
+        self.brake.touch()
         self.file = self.folder / "sweep.toml"
-        self.file.write_text(
-            text or sweep_file(storage=storage or self.folder / "runs", log=str(self.epochs_log), **options)
-        )
+        places = {"storage": storage or self.folder / "runs", "log": self.epochs_log, "brake": self.brake}
+        self.file.write_text(text or sweep_file(**places, **options))
         self.probe = self.folder / "probe.json" if probe else None
         self.drivers = 0
 
@@ -171,7 +180,7 @@ class Subject:
         with (self.folder / "out.txt").open("a") as out:
             return subprocess.Popen(command, cwd=ROOT, env=self.cluster.environment, stdout=out, stderr=out)
 
-    def finish(self, *, timeout=300):
+    def finish(self, *, timeout=600):
         """Runs it to its end; returns the exit status."""
         return self.start().wait(timeout)
 
@@ -179,20 +188,37 @@ class Subject:
     def said(self):
         return (self.folder / "out.txt").read_text()
 
-    def wait_for_epochs(self, count, *, driver=None, timeout=120):
+    def wait_for_epochs(self, count, *, driver=None):
         """Waits until so many epochs were trained; returns whether they were before the driver ended."""
+        return self.wait_until(lambda: self.trained >= count, driver=driver)
+
+    def wait_for_processes(self, count, *, driver, since=0):
+        """Waits until so many processes have trained epochs since a time; returns whether before the driver ended."""
+        return self.wait_until(lambda: len(self.processes(since)) >= count, driver=driver)
+
+    def wait_until(self, condition, *, driver=None, timeout=240, look_s=0.02):
+        """Waits until something is so; returns whether it was before the driver ended."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
-            if self.trained >= count:
+            if condition():
                 return True
             if driver is not None and driver.poll() is not None:
                 return False
-            time.sleep(0.02)
-        raise TimeoutError(f"no {count} epochs within {timeout} s: {self.said[-2000:]}")
+            time.sleep(look_s)
+        raise TimeoutError(f"not so within {timeout} s, {self.trained} epochs trained: {self.said[-2000:]}")
 
     @property
     def trained(self):
         return sum(1 for _ in self.epochs_log.iterdir())
+
+    def processes(self, since=0):
+        """The processes that have trained epochs since a time, in `time.monotonic_ns()`."""
+        names = (path.name.split("-") for path in self.epochs_log.iterdir())
+        return {int(pid) for _, _, pid, when in names if int(when) > since}
+
+    def wait_for_ends(self, pids, *, left=0):
+        """Waits until no more than so many of some processes live: what is lost may train on for a moment."""
+        self.wait_until(lambda: sum(process_start(pid) is not None for pid in pids) <= left)
 
     @property
     def is_over(self):
@@ -235,6 +261,7 @@ def sweep_file(
     *,
     storage,
     log="",
+    brake="",
     name="broken",
     trials=20,
     epochs=9,
@@ -265,6 +292,7 @@ trial_time = "{trial_time}"
 [task]
 epoch_s = {epoch_s}
 {f'log = "{log}"' if log and task == "FakeTask" else ""}
+{f'brake = "{brake}"' if brake and task == "FakeTask" else ""}
 {options}
 [searcher]
 kind = "{searcher}"
@@ -436,7 +464,8 @@ def kill_driver(driver, draw, *, within_s):
 def breaking(subject, *, drivers=0, workers=0, both=0, seed=0, within_s=2.0, on_kill=lambda: None):
     """Kills drivers, workers, or both at random moments, until there were so many; leaves the sweep without a driver.
 
-    Moments are counted from the first epoch that a driver's workers train, and every fourth from its start.
+    A driver that lives then is let go on without the brake. Moments are counted from the first epoch that a driver's
+    workers train, and every fourth from its start.
 
     Returns:
         The number of kills: drivers, workers.
@@ -467,7 +496,8 @@ def breaking(subject, *, drivers=0, workers=0, both=0, seed=0, within_s=2.0, on_
             killed["driver"] += 1
             on_kill()
     if driver is not None and driver.poll() is None:
-        driver.wait(300)
+        subject.brake.unlink(missing_ok=True)
+        driver.wait(600)
     return killed["driver"], killed["worker"]
 
 

@@ -187,14 +187,14 @@ def cluster():
 
 @pytest.mark.slow
 def test_drivers_and_workers_may_be_killed_at_any_moment(cluster, tmp_path):
-    subject = faults.Subject(cluster, tmp_path, trials=12, epoch_s=0.05, every_s=0.2, probe=True)
+    subject = faults.Subject(cluster, tmp_path, trials=24, epoch_s=0.15, every_s=0.6, probe=True)
     probes = []
     killed = faults.breaking(
         subject, drivers=2, workers=2, seed=5, within_s=0.8, on_kill=lambda: probes.append(faults.probe_holds(subject))
     )
     assert min(killed) >= 1
     assert subject.finish() == 0
-    check_books(subject.place, 12)
+    check_books(subject.place, 24)
     assert False not in probes
     _, _, most = faults.trained_again(subject)
     assert most <= 5  # 4 epochs from one checkpoint to the next, and one that was not told yet
@@ -203,50 +203,49 @@ def test_drivers_and_workers_may_be_killed_at_any_moment(cluster, tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_can_be_stopped_in_three_ways_and_goes_on_without_loss(cluster, tmp_path):
-    subject = faults.Subject(cluster, tmp_path, trials=16, epoch_s=0.3, every_s=60, scheduler="none")
+    subject = faults.Subject(cluster, tmp_path, trials=16, epochs=60, epoch_s=0.3, every_s=600, scheduler="none")
     first = subject.start()
-    subject.wait_for_epochs(3, driver=first)
+    assert subject.wait_for_processes(2, driver=first), subject.said
     second = subject.start("run", str(subject.file))
     third = subject.start("resume", subject.place.uri)
-    assert (second.wait(60), third.wait(60)) == (2, 2)
+    assert (second.wait(120), third.wait(120)) == (2, 2)
     assert f"runs already at {subject.place.uri}: process {first.pid} on" in subject.said
     assert f"runs already: process {first.pid} on" in subject.said
 
     first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    assert first.wait(120) == 130, subject.said
     assert "go on: search resume" in subject.said
     assert {row["outcome"] for row in Ledger(subject.place).table("attempt_ends").to_pylist()} <= {
         "paused",
         "completed",
     }
-    so_far = subject.trained
 
+    since = time.monotonic_ns()
     again = subject.start()
-    subject.wait_for_epochs(so_far + 2, driver=again)
-    assert subject.start("stop", subject.place.uri).wait(60) == 0
-    assert again.wait(60) == 130
+    assert subject.wait_for_processes(2, driver=again, since=since), subject.said
+    assert subject.start("stop", subject.place.uri).wait(120) == 0
+    assert again.wait(120) == 130, subject.said
     total, trained_again, _ = faults.trained_again(subject)
     assert trained_again == 0, total
 
     last = subject.start()
-    subject.wait_for_epochs(subject.trained + 2, driver=last)
+    assert subject.wait_for_epochs(subject.trained + 2, driver=last), subject.said
     last.send_signal(signal.SIGINT)
     time.sleep(0.1)
-    began = time.monotonic()
     last.send_signal(signal.SIGINT)
-    assert last.wait(60) == 130
-    assert time.monotonic() - began < 30
+    assert last.wait(60) == 130, subject.said
+    subject.brake.unlink()
     assert subject.finish() == 0
     check_books(subject.place, 16)
     assert "Traceback" not in subject.said
 
 
 EXPECTED = {
+    "hang": ("failed", "time_limit"),  # first, as it takes longest
     "none": ("completed", ""),
     "epoch": ("failed", "error"),
     "no_metric": ("failed", "no_metric"),
     "nan": ("failed", "non_finite"),
-    "hang": ("failed", "time_limit"),
     "exit": ("failed", "exit"),
     "kill": ("failed", "worker_died"),
     "print": ("completed", ""),
@@ -266,7 +265,7 @@ def test_a_task_with_every_fault_loses_its_trials_and_no_others(cluster, tmp_pat
         epochs=3,
         scheduler="none",
         retries=1,
-        trial_time="8 s",
+        trial_time="15 s",  # a machine that stands still for a while must not take the others beyond it
     ).replace("retries = 1", 'retries = 1\nmemory_limit = "500 MB"')
     subject = faults.Subject(cluster, tmp_path, text=text + points)
     assert subject.finish() == 0
@@ -328,12 +327,12 @@ def test_the_cause_of_an_end_is_read_from_what_ray_says(text, ran_s, kind):
 
 @pytest.mark.slow
 def test_a_storage_that_vanishes_ends_the_sweep_in_words_and_it_goes_on_when_it_is_back(cluster, tmp_path):
-    subject = faults.Subject(cluster, tmp_path, trials=8, epoch_s=0.2, patience_s=1.5)
+    subject = faults.Subject(cluster, tmp_path, trials=8, epochs=60, epoch_s=0.3, patience_s=1.5)
     driver = subject.start()
-    subject.wait_for_epochs(6, driver=driver)
+    assert subject.wait_for_epochs(6, driver=driver), subject.said
     place = Path(subject.place.uri)
     place.rename(tmp_path / "elsewhere")
-    assert driver.wait(90) == 1
+    assert driver.wait(120) == 1, subject.said
     assert re.search(r"the ledger in .* is gone .*bring it back", subject.said)
     assert re.search(r"search resume \S*broken", subject.said)
     assert "Traceback" not in subject.said
@@ -341,5 +340,6 @@ def test_a_storage_that_vanishes_ends_the_sweep_in_words_and_it_goes_on_when_it_
         assert not [path for path in place.rglob("*") if path.is_file() and ".tune" not in path.parts]
         shutil.rmtree(place)
     (tmp_path / "elsewhere").rename(place)
+    subject.brake.unlink()
     assert subject.finish() == 0
     check_books(subject.place, 8)

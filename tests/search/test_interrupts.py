@@ -36,20 +36,24 @@ def test_asked_once_it_finishes_and_twice_it_ends(number):
 @pytest.mark.slow
 def test_sigterm_ends_a_final_job_in_order_and_it_goes_on(tmp_path):
     with faults.Cluster() as cluster:
-        subject = faults.Subject(cluster, tmp_path, trials=2, epochs=20, epoch_s=0.2, every_s=0.2, scheduler="none")
+        subject = faults.Subject(cluster, tmp_path, trials=2, epochs=100, epoch_s=0.3, every_s=0.3, scheduler="none")
+        subject.brake.unlink()
         assert subject.finish() == 0
+        subject.brake.touch()
         words = ("final", subject.place.uri, "--models", "1", "--seeds", "1", "--address", cluster.address)
         so_far = subject.trained
         driver = subject.start(*words)
-        assert subject.wait_for_epochs(so_far + 3, driver=driver)
+        assert subject.wait_for_epochs(so_far + 3, driver=driver), subject.said
         assert held_by(subject.place) is not None
         driver.send_signal(signal.SIGTERM)
-        assert driver.wait(60) == 130
+        assert driver.wait(120) == 130, subject.said
         assert held_by(subject.place) is None
         assert "Stopped." in subject.said
         assert Ledger(subject.place).table("finals").num_rows == 0
+        subject.wait_for_ends(subject.processes())
         before = subject.trained
-        assert subject.start(*words).wait(120) == 0
-        assert subject.trained - before < 20  # from its checkpoint
+        subject.brake.unlink()
+        assert subject.start(*words).wait(240) == 0, subject.said
+        assert subject.trained - before < 100  # from its checkpoint
         assert Ledger(subject.place).table("finals").num_rows == 1
         assert "Traceback" not in subject.said
