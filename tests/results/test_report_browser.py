@@ -58,7 +58,7 @@ def opened(browser, address):
         context = browser.new_context(viewport={"width": width, "height": height}, **settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -80,11 +80,23 @@ def lit(page) -> set[str]:
 
 def until(page, expression: str, arg=None) -> None:
     """Waits until something is so; the page's own policy forbids playwright's way of waiting."""
-    for _ in range(400):
+    for _ in range(1200):
         if page.evaluate(expression, arg):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"not so after 20 s: {expression}")
+    raise AssertionError(f"not so after 60 s: {expression}")
+
+
+def point(page, locator, expression: str) -> None:
+    """Points at something until something is so: scrolling puts the light out, and goes on for a while."""
+    locator.scroll_into_view_if_needed()
+    for _ in range(60):
+        locator.hover()
+        page.wait_for_timeout(500)
+        if page.evaluate(expression):
+            return
+        page.mouse.move(1, 1)
+    raise AssertionError(f"not so however often it is pointed at: {expression}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -105,10 +117,7 @@ def test_it_fits_at_every_size_light_and_dark(opened, size, scheme):
 def test_a_trial_that_is_pointed_at_lights_up_everywhere_and_a_click_keeps_it(opened):
     page = opened()
     row = page.locator("#leaderboard tr[data-id='laptop/3']").first
-    row.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)  # scrolling puts the light out, and goes on for a while
-    row.hover()
-    until(page, "document.querySelectorAll('.lit').length > 4")
+    point(page, row, "document.querySelectorAll('.lit').length > 4")
     assert {"tr", "g", "path", "circle", "rect"} <= lit(page)
     page.mouse.move(1, 1)
     until(page, "!document.querySelector('.lit')")
@@ -124,10 +133,7 @@ def test_a_trial_that_is_pointed_at_lights_up_everywhere_and_a_click_keeps_it(op
 def test_a_mark_says_what_it_is(opened):
     page = opened()
     mark = page.locator("#leaderboard svg g.mark[data-id='laptop/1']").first
-    mark.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
-    mark.locator("circle").first.hover()
-    until(page, "document.querySelector('#tip').matches('.on')")
+    point(page, mark.locator("circle").first, "document.querySelector('#tip').matches('.on')")
     told = page.locator("#tip").inner_text()
     assert told.startswith("laptop/1: mean")
     assert "chance to be the best" in told

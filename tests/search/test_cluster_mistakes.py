@@ -151,7 +151,7 @@ def test_the_folder_of_the_token_may_travel_with_it_alone(tmp_path, at_the_proje
     assert "others can read the token ~/.ray/auth_token" in [f.what for f in findings(tmp_path, AWS, mounts)]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "tree").mkdir()
     os.mkfifo(tmp_path / "tree" / "pipe")

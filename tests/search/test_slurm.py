@@ -18,7 +18,7 @@ def end(signum, frame):
     sys.exit(130)
 signal.signal(signal.SIGTERM, end)
 pathlib.Path("began").write_text(" ".join(sys.argv[1:]))
-time.sleep(60)
+time.sleep(300)
 """
 STAND_INS = {
     "scontrol": "printf 'one\\ntwo\\n'",
@@ -39,14 +39,16 @@ def test_the_driver_is_asked_to_end_when_the_job_is_about_to(tmp_path, number):
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "x", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8"}
     env = os.environ | slurm | {"PATH": f"{commands}:{os.environ['PATH']}"}
     process = subprocess.Popen(["bash", SCRIPT], cwd=tmp_path, env=env)
-    until = time.monotonic() + 30
-    while not (tmp_path / "began").exists() and time.monotonic() < until:
+    began, until = tmp_path / "began", time.monotonic() + 120
+    while not (began.exists() and began.read_text()):
+        assert process.poll() is None, "it has ended before the driver began"
+        assert time.monotonic() < until, "the driver has not begun"
         time.sleep(0.05)
-    assert (tmp_path / "began").read_text().startswith("run sweeps/gpu.toml --go-on --address 10.0.0.1:20007")
+    assert began.read_text().startswith("run sweeps/gpu.toml --go-on --address 10.0.0.1:20007")
     token = tmp_path / ".cache" / "ray" / "auth_token-7"
     assert token.stat().st_mode & 0o777 == 0o600
     process.send_signal(number)
-    assert process.wait(30) == 130
+    assert process.wait(120) == 130
     assert (tmp_path / "asked").exists()
     assert not token.exists()
     assert "RAY_AUTH" not in (tmp_path / "srun.txt").read_text()

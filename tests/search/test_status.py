@@ -1,8 +1,9 @@
+import importlib
 import json
 import os
 import subprocess
 import sys
-import threading
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -152,11 +153,13 @@ def test_the_command_says_it_to_machines(sweep):
     assert document["counts"]["running"] == 1
 
 
-def test_watching_ends_with_the_sweep(sweep):
+def test_watching_ends_with_the_sweep(sweep, monkeypatch):
     write(sweep, half_way())
     own = Lock(sweep)
     own.acquire()
-    threading.Timer(1.0, own.release).start()
+    # The driver ends once the sweep has been seen to run, and before it is looked at again.
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: own.release())
+    monkeypatch.setattr(importlib.import_module("search.cli.status"), "time", clock)
     result = ask("toy", "--watch")
     assert result.exit_code == 0
     assert result.stdout.startswith("toy  dead ")

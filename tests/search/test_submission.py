@@ -133,7 +133,7 @@ class JobServer:
         thread.join()
 
     def _do(self, work):
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
 
 @pytest.fixture

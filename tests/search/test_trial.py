@@ -262,9 +262,7 @@ worker = Worker(storage={str(tmp_path)!r}, task="{FAKES}:Broken", options={{"how
 worker.begin(attempt(time_limit_s=0.3))
 worker.step()
 """
-    began = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
-    assert time.monotonic() - began < 30
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 1  # it would hang for an hour
 
 
 def test_what_killed_workers_left_is_removed(worker):

@@ -78,8 +78,8 @@ def on_a_terminal(code, *, size=(30, 90), **environment):
     )
     os.close(theirs)
     said = b""
-    until = time.monotonic() + 30
-    while time.monotonic() < until and select.select([ours], [], [], 30)[0]:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and select.select([ours], [], [], 120)[0]:
         try:
             more = os.read(ours, 65536)
         except OSError:
