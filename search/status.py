@@ -8,13 +8,16 @@ from typing import Any
 
 from results.ledger import Ledger
 from results.storage import Storage
+from search.checkpoints import SPEC_FILE
 from search.errors import SweepError
 from search.lock import Holder, holder, is_alive
 from search.snapshot import Condition, Limits, Snapshot, take
-from search.state import SweepState
+from search.state import SweepState, TrialState
 
 OPEN = ("proposed", "running", "paused")
 """States that a driver which ended in order leaves no trial in."""
+FINAL_BEGUN, BUNDLE_WHOLE = f"finals/{SPEC_FILE}", "bundle/SHA256SUMS"
+"""What a final job writes before its first training, and after all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,10 @@ def read(
     seen = now()
     judged = condition(state, limits, alive=alive, left_lock=driver is not None)
     shot = take(state, limits, now=seen, storage=storage.uri, condition=judged)
-    return Status(snapshot=shot, driver=driver, advice=_advice(shot, driver, shlex.quote(storage.uri)))
+    left = len(state.unfinished) + len(_to_extend(state, limits))
+    place = shlex.quote(storage.uri)
+    advice = _advice(judged, driver, place, left=left, has_final_left=_has_final_left(storage, state))
+    return Status(snapshot=shot, driver=driver, advice=advice)
 
 
 def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool) -> Condition:
@@ -89,7 +95,7 @@ def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool
     if left_lock or any(counts[each] for each in OPEN):
         return "dead"
     asked = any(trial.reason_kind == "user" for trial in state.trials.values() if trial.state == "unfinished")
-    complete = limits.trials is None or len(state.trials) >= limits.trials
+    complete = (limits.trials is None or len(state.trials) >= limits.trials) and not _to_extend(state, limits)
     if asked or not state.trials:
         return "stopped"
     if complete:
@@ -99,14 +105,28 @@ def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool
     return "finished" if any(use.limit is not None and use.used >= use.limit for use in budgets) else "stopped"
 
 
-def _advice(shot: Snapshot, driver: Holder | None, place: str) -> str:
-    open_trials = sum(shot.counts[state] for state in (*OPEN, "unfinished"))
-    left = f"{open_trials} trial{'' if open_trials == 1 else 's'} left unfinished"
-    if shot.condition == "running":
+def _to_extend(state: SweepState, limits: Limits) -> list[TrialState]:
+    """Trials that had completed, and are to go on since the sweep was given more epochs."""
+    return [trial for trial in state.in_states("completed") if trial.epoch < (limits.epochs or 0)]
+
+
+def _has_final_left(storage: Storage, state: SweepState) -> bool:
+    """Whether a final job has begun and was not finished."""
+    if not storage.exists(FINAL_BEGUN):
+        return False
+    chosen = next((row for row in state.finals if row["chosen"]), None)
+    return chosen is None or (bool(chosen["model"]) and not storage.exists(BUNDLE_WHOLE))
+
+
+def _advice(condition: Condition, driver: Holder | None, place: str, *, left: int, has_final_left: bool) -> str:
+    unfinished = f"{left} trial{'' if left == 1 else 's'} left unfinished"
+    if condition == "running":
         return f"Its driver lives: {driver}. `search stop {place}` ends it in order."
-    if shot.condition == "dead":
+    if condition == "dead":
         who = f"Its driver is gone: {driver}" if driver else "Its driver is gone"
-        return f"{who}; {left}. `search resume {place}` goes on where it stopped."
-    if shot.condition == "stopped":
-        return f"It was stopped in order; {left}. `search resume {place}` goes on where it stopped."
+        return f"{who}; {unfinished}. `search resume {place}` goes on where it stopped."
+    if condition == "stopped":
+        return f"It was stopped in order; {unfinished}. `search resume {place}` goes on where it stopped."
+    if has_final_left:
+        return f"Its trials are over. `search final {place}` goes on with its final job, which was not finished."
     return f"It is over. `results top {place}` ranks its trials, `search extend {place} --trials N` gives it more."

@@ -279,6 +279,35 @@ def test_a_stop_during_the_rehearsal_leaves_the_test_split_closed(toy, monkeypat
     assert toy.table("openings") == []
 
 
+def test_an_extension_that_is_stopped_is_not_over(tmp_path, monkeypatch):
+    stage = Stage(tmp_path, monkeypatch)
+    assert stage.search("run", stage.folder / "sweep.toml", "--no-final").exit_code == 0
+    assert stage.status["condition"] == "finished"
+    stage.moments["worker_0"] = stage.stop
+    stopped = stage.search("extend", stage.place.uri, "--epochs", "6", "--no-final")
+    assert stopped.exit_code == 130
+    assert stage.status["condition"] == "stopped"
+    assert "4 trials left unfinished. `search resume" in stage.status["advice"]
+    stage.moments["worker_0"] = stage.moments["connected"] = stage.stop  # none of them is handed out
+    assert stage.search("resume", stage.place.uri, "--no-final").exit_code == 130
+    assert stage.status["condition"] == "stopped"
+    stage.moments.clear()
+    assert stage.search("resume", stage.place.uri, "--no-final").exit_code == 0
+    assert stage.status["condition"] == "finished"
+    assert {row["epochs"] for row in stage.table("trials")} == {6}
+
+
+@pytest.mark.parametrize("moment", ["training_0", "training_1"])
+def test_status_says_how_a_final_job_goes_on_that_was_stopped(tmp_path, monkeypatch, moment):
+    stage = Stage(tmp_path, monkeypatch)
+    stage.moments[moment] = stage.stop
+    assert stage.run().exit_code == 130
+    assert stage.status["condition"] == "finished"
+    assert f"`search final {stage.place.uri}` goes on with its final job" in stage.status["advice"]
+    assert stage.search("final", stage.place.uri).exit_code == 0
+    assert "final job" not in stage.status["advice"]
+
+
 # --- Ray Tune's loop --------------------------------------------------------------------------------------------------
 
 
