@@ -77,6 +77,12 @@ def room(share: Share) -> int:
     return fitting(share, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
 
 
+def tells_of_a_lost_machine(text: str) -> bool:
+    """Returns whether what Ray says of the end of an actor means that its machine went away."""
+    lower = text.lower()
+    return any(words in lower for words in ("its node has died", "the actor's node was", "preempted"))
+
+
 def worker_environment(spec: SweepSpec) -> dict[str, str]:
     """Returns what workers find in their environment: the backend, as many threads as cores, GPU memory on demand."""
     threads = str(max(1, int(spec.resources.cpus)))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from results.errors import StorageError
-from search.connection import connected, room
+from search.conductor import LOST_LIMIT
+from search.connection import connected, room, tells_of_a_lost_machine
 from search.errors import TrialFailed
 from search.spec import ResourceSettings, SweepSpec
 
@@ -107,7 +108,7 @@ class OnRay:
     """
 
     def __init__(self, *, cpus: float, gpus: float, retries: int):
-        """Takes what each piece is given, and how often one whose process dies is begun again."""
+        """Takes what each piece is given, and how often one whose process dies, not its machine, is begun again."""
         self._share = ResourceSettings(cpus=cpus, gpus=gpus)
         self._retries = retries
         self._idle: list[Any] = []
@@ -129,6 +130,7 @@ class OnRay:
         running: dict[Any, tuple[int, Any]] = {}
         begun: set[int] = set()
         lives = dict.fromkeys(range(len(arguments)), 1 + self._retries)
+        losses = dict.fromkeys(lives, 0)
 
         def give(number: int, member: Any) -> None:
             args, options = arguments[number]
@@ -158,8 +160,9 @@ class OnRay:
                     except RayError as error:
                         del running[stream]
                         begun.discard(number)
-                        lives[number] -= 1
-                        if lives[number]:
+                        losses[number] += 1
+                        lives[number] -= not tells_of_a_lost_machine(str(error))
+                        if lives[number] and losses[number] < LOST_LIMIT:
                             give(number, join.remote())
                             continue
                         lines = str(error).strip().splitlines()

@@ -25,6 +25,7 @@ from results.opening import typed
 from results.storage import Storage
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
+from search.connection import tells_of_a_lost_machine
 from search.errors import SweepAborted
 from search.marks import Marks, label
 from search.trial import Worker
@@ -308,7 +309,7 @@ def _cause(text: str, attempt: Attempt, *, ran_s: float) -> tuple[str, str]:
         ran_s: for how long.
     """
     lower = text.lower()
-    if any(words in lower for words in ("its node has died", "the actor's node was", "preempted")):
+    if tells_of_a_lost_machine(text):
         return "node_lost", "its machine went away"
     # Whenever a process dies, Ray names the system's OOM killer as one possible cause; these words mean its own.
     if "outofmemoryerror" in lower or "memory_usage_threshold" in lower:

@@ -4,6 +4,9 @@ import contextlib
 import itertools
 import json
 import signal
+import sys
+import types
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +16,7 @@ from results.ledger import Ledger
 from results.storage import Storage
 from search import sweep
 from search.cli import main
-from search.crews import Here
+from search.crews import BEGUN, Here, OnRay
 from search.errors import SweepAborted, SweepStopped, TrialFailed
 from search.final_models import scores_of
 from search.final_trainings import FinalTrainingDone
@@ -306,6 +309,64 @@ def test_status_says_how_a_final_job_goes_on_that_was_stopped(tmp_path, monkeypa
     assert f"`search final {stage.place.uri}` goes on with its final job" in stage.status["advice"]
     assert stage.search("final", stage.place.uri).exit_code == 0
     assert "final job" not in stage.status["advice"]
+
+
+# --- machines that go away during the final job -----------------------------------------------------------------------
+
+
+class Died(Exception):
+    """Stands for an error of Ray's."""
+
+
+class FakeRay(types.ModuleType):
+    """As much of Ray as a crew asks for: each of its actors dies of what it is told, as long as there is something."""
+
+    def __init__(self, deaths):
+        super().__init__("ray")
+        self.deaths = list(deaths)
+
+    def remote(self, kind):
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: self._actor(kind())))
+
+    def _actor(self, member):
+        def do(*call):
+            for message in member.do(*call):
+                yield message
+                if message != BEGUN and self.deaths:
+                    yield Died(self.deaths.pop(0))
+
+        return SimpleNamespace(do=SimpleNamespace(options=lambda **_: SimpleNamespace(remote=do)))
+
+    def wait(self, streams, **_):
+        return streams[:1], []
+
+    def get(self, message):
+        if isinstance(message, Died):
+            raise message
+        return message
+
+    def kill(self, member):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("death", "state"),
+    [
+        ("The actor died because its node has died. Node Id: ab12", "completed"),
+        ("The actor is dead because its worker process has died.", "failed"),
+    ],
+)
+def test_a_final_training_is_given_up_for_its_own_deaths_and_not_for_those_of_machines(monkeypatch, death, state):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay([death] * 5))
+    monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=Died))
+    crew = OnRay(cpus=1, gpus=0, retries=2)
+
+    def work():
+        yield {"epoch": 1}
+        yield {"result": {}}
+
+    *_, (_, last) = crew.run(work, [((), {})])
+    assert ("completed" if "result" in last else "failed") == state
 
 
 # --- Ray Tune's loop --------------------------------------------------------------------------------------------------
