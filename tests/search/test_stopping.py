@@ -393,11 +393,11 @@ def test_a_loop_of_tunes_that_ends_by_itself_is_not_the_end_of_the_sweep(tmp_pat
 @pytest.mark.slow
 def test_sigusr1_which_tune_would_take_for_itself_ends_a_sweep_in_order(tmp_path):
     with faults.Cluster() as cluster:
-        subject = faults.Subject(cluster, tmp_path, trials=10, epoch_s=0.3, every_s=60, scheduler="none")
+        subject = faults.Subject(cluster, tmp_path, trials=10, epochs=60, epoch_s=0.3, every_s=600, scheduler="none")
         driver = subject.start()
-        assert subject.wait_for_epochs(3, driver=driver)
+        assert subject.wait_for_processes(2, driver=driver), subject.said
         driver.send_signal(signal.SIGUSR1)
-        assert driver.wait(60) == 130
+        assert driver.wait(120) == 130, subject.said
         left = [trial for trial in faults.state_of(subject.place).trials.values() if trial.state != "completed"]
         assert {(trial.state, trial.reason_kind) for trial in left} == {("unfinished", "user")}
         trained = subject.trained
