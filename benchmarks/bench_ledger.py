@@ -23,7 +23,7 @@ from typing import Any
 
 from results.ledger import Ledger, Writer
 from results.storage import Storage
-from search import sweep
+from search import folders, preparation
 from search.attempts import Progress
 from search.environment import commit
 from search.spec import CheckpointSettings, FinalSettings, Objective, SchedulerSettings, SearcherSettings, SweepSpec
@@ -51,10 +51,10 @@ def spec(folder: str, trials: int, epochs: int, searcher: Any = "random") -> Swe
 def write(given: SweepSpec) -> float:
     """Writes the ledger; returns the seconds that it took."""
     began = time.monotonic()
-    prepared = sweep.prepare(given)
-    storage = sweep.folder_of(given)
+    prepared = preparation.prepare(given)
+    storage = folders.folder_of(given)
     writer = Writer(storage, prepared.schema, session=1, next_seq=0)
-    conductor = sweep.make_conductor(prepared, writer, session=1, concurrency=2)
+    conductor = preparation.make_conductor(prepared, writer, session=1, concurrency=2)
     conductor.note("sessions", {"session": 1, "command": "a benchmark"})
     draw = random.Random(1)
     while (attempt := conductor.next_attempt()) is not None:
@@ -90,10 +90,10 @@ class Nowhere:
 
 def replay(given: SweepSpec) -> float:
     """Replays the ledger into a conductor; returns the seconds that this alone took."""
-    prepared = sweep.prepare(given)
-    conductor = sweep.make_conductor(prepared, Nowhere(), session=2, concurrency=2)
+    prepared = preparation.prepare(given)
+    conductor = preparation.make_conductor(prepared, Nowhere(), session=2, concurrency=2)
     began = time.monotonic()
-    conductor.replay(Ledger(sweep.folder_of(given)).events())
+    conductor.replay(Ledger(folders.folder_of(given)).events())
     return time.monotonic() - began
 
 
@@ -116,7 +116,7 @@ def one(command: list[str]) -> dict[str, Any]:
 
 def measure(trials: int, epochs: int, folder: str) -> dict[str, Any]:
     """Returns a row for each thing that is done with the ledger."""
-    uri = sweep.folder_of(spec(folder, trials, epochs)).uri
+    uri = folders.folder_of(spec(folder, trials, epochs)).uri
     again = [sys.executable, __file__, "--trials", str(trials), "--epochs", str(epochs), "--folder", folder]
     # A process begins with the peak of the one that started it, so this one stays small.
     written = one([*again, "--write"])

@@ -33,7 +33,7 @@ from crowd import Crowd, Reached, spec
 from machine import machine
 
 from results.ledger import Ledger
-from search import sweep
+from search import folders, preparation, sweep
 from search.searcher import State
 from search.spec import (
     CheckpointSettings,
@@ -96,20 +96,23 @@ def figures(reached: Reached) -> dict[str, Any]:
 def replayed(folder: str) -> dict[str, Any]:
     """Replays the sweep in a folder, as `search resume` does."""
     given = spec(folder, trials=10**9, epochs=EPOCHS, searcher="random", scheduler="asha")
-    prepared = sweep.prepare(given)
-    conductor = sweep.make_conductor(prepared, Nowhere(), session=2, concurrency=1)
+    prepared = preparation.prepare(given)
+    conductor = preparation.make_conductor(prepared, Nowhere(), session=2, concurrency=1)
     began = time.process_time()
-    conductor.replay(Ledger(sweep.folder_of(given)).events())
+    conductor.replay(Ledger(folders.folder_of(given)).events())
     return {"alone_s": time.process_time() - began, "results": conductor.state.num_results}
 
 
 def asked(folder: str, kind: str, running: int) -> dict[str, Any]:
     """Tells a new searcher of the sweep in a folder, and asks it for a few proposals more."""
     given = spec(folder, trials=10**9, epochs=EPOCHS, searcher=kind, scheduler="asha")
-    prepared = sweep.prepare(given)
-    ledger = Ledger(sweep.folder_of(given))
+    prepared = preparation.prepare(given)
+    ledger = Ledger(folders.folder_of(given))
     state = SweepState(ledger.schema).replay(ledger.events())
-    searcher, others = sweep.make_searcher(prepared), sweep.make_searcher(replace(prepared, spec=_at_random(given)))
+    searcher, others = (
+        preparation.make_searcher(prepared),
+        preparation.make_searcher(replace(prepared, spec=_at_random(given))),
+    )
     for trial in state.ended:
         searcher.add(trial.trial, trial.values)
         best = None if trial.best_epoch is None else state.results(trial.trial, trial.best_epoch)

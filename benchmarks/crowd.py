@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from results.ledger import Ledger, Writer
-from search import sweep
+from search import folders, preparation, sweep
 from search.attempts import Attempt, Progress
 from search.conductor import Conductor
 from search.retention import Retention
@@ -176,9 +176,9 @@ class Crowd:
             copies: a folder in which a copy of the sweep is left each time that something is reached; "" for none.
         """
         self.clock, self._workers, self._epoch_s, self._copies = Clock(), workers, epoch_s, copies
-        self.storage = sweep.folder_of(given)
-        prepared = sweep.prepare(given)
-        self.conductor: Conductor = sweep.make_conductor(
+        self.storage = folders.folder_of(given)
+        prepared = preparation.prepare(given)
+        self.conductor: Conductor = preparation.make_conductor(
             prepared,
             Writer(self.storage, prepared.schema, session=1, next_seq=0),
             session=1,

@@ -374,7 +374,8 @@ class Conductor:
         if current is None or current.attempt != attempt:
             return
         kind = progress.reason_kind
-        fault = kind not in NOT_ITS_FAULT
+        # What asks the driver to end may end its workers too.
+        fault = kind not in NOT_ITS_FAULT and not (kind == "worker_died" and self.stopping)
         self._end_attempt(trial, progress, fault=fault)
         attempts = self.state.trials[trial].attempts.values()
         failures = sum(a.own_fault for a in attempts)
@@ -567,7 +568,7 @@ class Conductor:
             )
         kind, reason = ("user", "the sweep was stopped") if self.stopping else ("budget", self.budget.spent() or "")
         for trial in self.state.unfinished:
-            if trial.state != "unfinished":
+            if (trial.state, trial.reason_kind) != ("unfinished", kind):
                 self._end_trial(trial.trial, "unfinished", kind, reason)
         self.flush(patiently=False)
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,15 @@ def _make_token() -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
+        descriptor, written = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # nobody else can read it
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):  # another driver was first
+                os.link(written, path)
+        finally:
+            Path(written).unlink()
     except OSError as error:
         raise SweepError(
             f"cannot write Ray's token to {path}: {error.strerror or error}; set {TOKEN_PATH} to another file"
         ) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))

@@ -8,7 +8,7 @@ from typing import Any
 from results.ledger import Ledger, Writer
 from results.opening import typed
 from results.storage import Storage
-from search import environment, sweep, sweep_file
+from search import environment, folders, preparation, stopping, sweep, sweep_file
 from search.crews import Connecting
 from search.errors import SweepError
 from search.final_job import FinalJob
@@ -17,7 +17,6 @@ from search.final_trainings import FinalTrainingDone, OnEpoch
 from search.interrupts import terminable
 from search.lock import Lock
 from search.state import SweepState
-from search.trial import STOP_FILE
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def run(
         CallerError: there is no such sweep, it runs at this moment, or it has nothing to choose from.
         SweepAborted: the job had to end; the same call goes on with it.
     """
-    spec = sweep.read_spec(storage)
+    spec = folders.read_spec(storage)
     given = {
         "models": models,
         "seeds": seeds,
@@ -81,13 +80,14 @@ def run(
     }
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spec = dataclasses.replace(spec, final=dataclasses.replace(spec.final, **asked))
-    prepared = sweep.prepare(spec)
+    prepared = preparation.prepare(spec)
     sources = sweep.final_sources(prepared)
     ledger = Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet; `search resume {typed(storage)}` runs it")
+    former = stopping.as_written(storage)
     with terminable(), Lock(storage) as lock, Connecting(spec, address=address, dashboard=dashboard) as crew:
-        storage.remove(STOP_FILE)
+        stopping.withdraw(storage, former)
         state = SweepState(ledger.schema).replay(ledger.events())
         if state.unfinished:
             say(

@@ -11,7 +11,7 @@ from typing import Any
 from results.errors import StorageError
 from results.opening import typed
 from results.storage import Storage
-from search import sweep_file
+from search import stopping, sweep_file
 from search.checkpoints import SPEC_FILE, folder_of
 from search.crews import Crew
 from search.errors import SweepStopped
@@ -19,7 +19,6 @@ from search.final_book import FinalBook
 from search.final_candidates import Candidate, fresh_seed
 from search.final_work import FOLDER, Place, Training, train
 from search.spec import SweepSpec
-from search.trial import asked_to_return
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def stop_if_asked(storage: Storage, *, is_known: bool = False) -> None:
         SweepStopped: it was asked to stop.
     """
     with contextlib.suppress(StorageError):
-        is_known = is_known or asked_to_return(storage) is not None
+        is_known = is_known or stopping.is_requested(storage, "user")
     if is_known:
         raise SweepStopped(f"the final job was stopped; `search final {typed(storage)}` goes on with it")
 

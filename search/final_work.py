@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from results.storage import Storage
+from search import stopping
 from search.attempts import Attempt
 from search.crews import Message
 from search.errors import TrialFailed
@@ -76,11 +77,12 @@ class Training:
 
 
 class FinalWorker(Worker):
-    """A worker whose finished run can be exported."""
+    """A worker whose finished run can be exported, and that only a user stops: the final job has its own budget."""
 
-    def heed(self, sweep: Storage) -> None:
-        """Saves and returns when this sweep is asked to stop: the folder that it trains in is another."""
-        self._asked_in = sweep
+    def __init__(self, sweep: Storage, **options: Any):
+        """Takes the sweep that it heeds, whose folder holds the one that it trains in, and what `Worker` takes."""
+        super().__init__(storage=sweep.child(FOLDER).uri, **options)
+        self._sweep = sweep
 
     def take(self, task: Any) -> None:
         """Takes a task that is made already."""
@@ -95,6 +97,9 @@ class FinalWorker(Worker):
         """Writes the finished model to `folder`, if the task can."""
         if hasattr(self._task, "export"):
             self._task.export(self._run, folder)
+
+    def _asked_to_stop(self) -> tuple[str, str] | None:
+        return stopping.requested(self._sweep) if stopping.is_requested(self._sweep, "user") else None
 
 
 def model_folder(final: int) -> str:
@@ -114,7 +119,7 @@ def train(place: Place, training: Training) -> Iterator[Message]:
     """
     sweep = Storage(place.storage)
     worker = FinalWorker(
-        storage=sweep.child(FOLDER).uri,
+        sweep,
         task=place.task,
         options=place.options,
         folder=place.folder,
@@ -124,7 +129,6 @@ def train(place: Place, training: Training) -> Iterator[Message]:
     try:
         if training.whole:
             worker.take(_Whole(place.made()))
-        worker.heed(sweep)
         worker.begin(_attempt(place, training))
         while True:
             progress = worker.step()

@@ -8,9 +8,9 @@ from typing import Any
 
 from search.forecast import FinalForecast, Forecast, Measured, final_forecast, forecast, measured, workers
 from search.parameters import Fixed, Options, Parameter, Range
+from search.preparation import make_conductor, make_scheduler, prepare
 from search.space import Space, single
 from search.spec import SweepSpec
-from search.sweep import make_conductor, make_scheduler, prepare
 from search.sweep_file import document
 
 SHOWN_PROPOSALS = 5

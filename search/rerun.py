@@ -16,7 +16,7 @@ from typing import Any
 
 from results.ledger import Ledger
 from results.storage import Storage
-from search import environment, sweep
+from search import environment, folders
 from search.attempts import Attempt
 from search.connection import worker_environment
 from search.errors import SearchError, SweepError, TaskError, TrialFailed
@@ -82,8 +82,8 @@ def find(where: str) -> Recorded:
             f"got {where!r}, expected a sweep and the number of a trial of it, such as laptop/17 or runs/laptop/17; "
             "`results top SWEEP` lists trials"
         )
-    storage = sweep.find(name)
-    spec, ledger = sweep.read_spec(storage), Ledger(storage)
+    storage = folders.find(name)
+    spec, ledger = folders.read_spec(storage), Ledger(storage)
     if not ledger.exists:
         raise SweepError(f"the sweep at {storage.uri} has no ledger yet, so it has no trials")
     state = SweepState(ledger.schema).replay(ledger.events())
@@ -148,7 +148,7 @@ def training(trial: Recorded, *, until: int, epochs: int, on_epoch: OnEpoch | No
     """
     with scratch() as folder:
         worker = FinalWorker(
-            storage=str(folder),
+            Storage(folder),
             task=trial.spec.task,
             options=dict(trial.spec.options),
             folder=_folder(trial.spec),

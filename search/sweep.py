@@ -3,48 +3,39 @@
 run(spec)         begins a sweep, or goes on with one that was interrupted (`go_on=True`)
 resume(folder)    goes on with one, as its folder has it
 extend(folder)    gives one that is over more trials, epochs or time
-request_stop      asks a running one, from anywhere, to save and end
 """
 
 import contextlib
 import dataclasses
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from results.errors import StorageError
 from results.ledger import Ledger, Writer
-from results.opening import RUNS, places, typed
-from results.schema import Parameter, SweepSchema
+from results.opening import typed
 from results.storage import Storage
-from search import environment, sweep_file, warm_start
+from search import environment, stopping, sweep_file, warm_start
 from search.checkpoints import SPEC_FILE, identity, unrecorded
-from search.conductor import Conductor, FirstPoint, trial_seed
+from search.conductor import PATIENCE_S, Conductor, trial_seed
 from search.connection import room
 from search.crews import Connecting, Crew
-from search.errors import SpaceError, SpecError, SweepError, TaskError, did_you_mean
-from search.fields import is_number
+from search.errors import SweepAborted, SweepError, SweepStopped, TaskError
 from search.final_candidates import Source, other_sources
 from search.final_job import FinalJob
 from search.final_summary import FinalSummary
+from search.folders import find, folder_of, read_spec
 from search.interrupts import finishing, terminable
 from search.lock import Lock, held_by
-from search.native_output import muffled, printed_aside
 from search.notification import notifying
-from search.origins import Data
+from search.preparation import Prepared, first_rung, make_conductor, make_scheduler, make_searcher, other_data, prepare
 from search.retention import Retention
-from search.scheduler import Scheduler, SchedulerSettings, create
-from search.searcher import Searcher
-from search.space import Space
-from search.spec import Point, SweepSpec
+from search.spec import SweepSpec
 from search.state import SweepState
-from search.task import asked, check_final, costs, declared, goals, load_task
-from search.trial import STOP_FILE, ask_to_return, asked_to_return
-from search.warm_start import Lesson
+from search.task import asked
 
 _log = logging.getLogger(__name__)
 
@@ -54,224 +45,6 @@ RETENTION_S = 1.0
 """Checkpoints of trials that have ended are removed so soon, once the ledger knows of their end."""
 FIT_S = 5.0
 """How often the driver looks how large the cluster is."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A sweep file together with what it names: the task made, the space explored and narrowed, points completed.
-
-    Attributes:
-        space: as narrowed.
-        schema: of the ledger.
-        points: tried first.
-    """
-
-    spec: SweepSpec
-    task: Any
-    space: Space
-    schema: SweepSchema
-    points: tuple[FirstPoint, ...]
-
-
-def prepare(spec: SweepSpec) -> Prepared:
-    """Returns the sweep with all that it names looked up and checked; nothing is started or written.
-
-    Raises:
-        TaskError: the task cannot be had, or its metrics do not fit the objectives.
-        SpecError: the space cannot be narrowed so, or has no such points; the message has every mistake found.
-    """
-    # To hear what varies, the driver may have to import Keras: on the workers' backend, without TensorFlow's greetings.
-    os.environ.setdefault("KERAS_BACKEND", spec.backend)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with muffled(), printed_aside():
-        task = load_task(spec.task, spec.options, folder=spec.folder)
-        metrics = declared(spec.task, task)
-        space = Space.explore(task.space)
-        _refuse(spec, [f"[space] {problem}" for problem in space.problems(spec.space)])
-        space = space.narrowed(spec.space)
-    schema = SweepSchema(
-        sweep=spec.name,
-        parameters={name: Parameter(kind) for name, kind in space.kinds.items()},
-        metrics=metrics,
-        scores=declared(spec.task, task, "scores"),
-        measures=declared(spec.task, task, "measures"),
-        objectives=goals(spec.task, metrics, spec.objectives),
-    )
-    costs(spec.task, task, metrics, spec.final.costs)
-    if spec.final.models:
-        check_final(spec, task)
-    if not warm_start.is_kept(spec, folder_of(spec)):
-        for uri in spec.warm_start:
-            if theirs := _other_data(warm_start.teacher(uri, schema), spec, task):
-                raise SpecError(f"warm_start: the sweep at {uri} {theirs}; leave it out")
-    return Prepared(spec=spec, task=task, space=space, schema=schema, points=tuple(_points(spec, task, space)))
-
-
-def _refuse(spec: SweepSpec, problems: Sequence[str]) -> None:
-    """Raises what is wrong with a sweep, if anything is."""
-    if problems:
-        count = len(problems)
-        raise SpecError(f"sweep {spec.name}: {count} mistake{'s' if count > 1 else ''}; nothing was started", problems)
-
-
-def _points(spec: SweepSpec, task: Any, space: Space) -> Iterator[FirstPoint]:
-    if not spec.points:
-        return
-    named = asked(spec.task, task, "points", otherwise={})
-    if not isinstance(named, Mapping):
-        raise TaskError(
-            f"task {spec.task!r}: points: got {type(named).__name__}, expected a mapping of names to values"
-        )
-    problems = []
-    for number, point in enumerate(spec.points, 1):
-        try:
-            yield _point(point, named, space)
-        except SpaceError as error:
-            problems.append(f"[[points]] {number}: {error}")
-    _refuse(spec, problems)
-
-
-def _point(point: Point, named: Mapping[str, Mapping[str, Any]], space: Space) -> FirstPoint:
-    values: dict[str, Any] = {}
-    if point.preset is not None:
-        if point.preset not in named:
-            raise SpaceError(f"preset: the task has no point {point.preset!r}{did_you_mean(point.preset, named)}")
-        values |= named[point.preset]
-    values |= point.values
-    origin = "point" if point.preset is None else f"point:{point.preset}"
-    return FirstPoint(values=space.point(values), origin=origin)
-
-
-def first_rung(prepared: Prepared, values: Mapping[str, Any]) -> int:
-    """Returns the epoch before which a configuration is not judged: the file's, or what the task says of it."""
-    spec = prepared.spec
-    if spec.scheduler.first_rung or not hasattr(prepared.task, "first_rung"):
-        return max(1, spec.scheduler.first_rung)
-    epoch = asked(spec.task, prepared.task, "first_rung", values, otherwise=1)
-    if not is_number(epoch):
-        raise TaskError(f"task {spec.task!r}: first_rung: got {epoch!r}, expected the number of an epoch")
-    return max(1, min(int(epoch), spec.epochs))
-
-
-def make_scheduler(prepared: Prepared) -> Scheduler:
-    """Returns the scheduler that the sweep asks for; its rungs begin where the space's defaults can be judged."""
-    spec = prepared.spec
-    return create(
-        SchedulerSettings(
-            kind=spec.scheduler.kind,
-            first_rung=first_rung(prepared, prepared.space.defaults()),
-            reduction=spec.scheduler.reduction,
-            brackets=spec.scheduler.brackets,
-            max_epochs=spec.epochs,
-            audit_share=spec.scheduler.audit_share,
-            seed=spec.seed,
-        )
-    )
-
-
-def make_searcher(prepared: Prepared, lessons: Sequence[Lesson] | None = None) -> Searcher:
-    """Returns the searcher that the sweep asks for, warm from earlier sweeps if it names any.
-
-    Args:
-        prepared: from `prepare`.
-        lessons: what it learns from them; None: see `search.warm_start.lessons`.
-    """
-    spec = prepared.spec
-    searcher = Searcher(prepared.space, spec.searcher, [goal for _, goal in prepared.schema.objectives], seed=spec.seed)
-    if lessons is None:
-        lessons = warm_start.lessons(spec, folder_of(spec), prepared.schema)
-    warm_start.learn(searcher, lessons)
-    return searcher
-
-
-def _other_data(ledger: Ledger, spec: SweepSpec, task: Any) -> str:
-    """Returns how the data that a sweep was trained on last differ from those that a task has, "" if they do not."""
-    told = asked(spec.task, task, "data", otherwise=None)
-    rows = ledger.table("sessions", ["data", "data_fingerprint"]).to_pylist()
-    if told is None or not rows:
-        return ""
-    mine, theirs = Data(*told), Data.of(rows[-1])
-    if mine.fingerprint == theirs.fingerprint:
-        return ""
-    return f"was trained on {theirs}, and the task has {mine} now; scores on different data are never ranked together"
-
-
-def make_conductor(
-    prepared: Prepared,
-    writer: Any,
-    *,
-    session: int,
-    concurrency: int,
-    searcher: Searcher | None = None,
-    scheduler: Scheduler | None = None,
-    **options: Any,
-) -> Conductor:
-    """Returns the conductor of a sweep, before any event; with the sweep's own searcher and scheduler, if not given."""
-    spec = prepared.spec
-    return Conductor(
-        spec=spec,
-        schema=prepared.schema,
-        writer=writer,
-        session=session,
-        searcher=searcher or make_searcher(prepared),
-        scheduler=scheduler or make_scheduler(prepared),
-        first_rung=lambda values: first_rung(prepared, values),
-        points=prepared.points,
-        concurrency=concurrency,
-        **options,
-    )
-
-
-# --- finding sweeps ---------------------------------------------------------------------------------------------------
-
-
-def folder_of(spec: SweepSpec) -> Storage:
-    """Returns where a sweep lies."""
-    return Storage(spec.storage).child(spec.name)
-
-
-def find(where: str) -> Storage:
-    """Returns the folder of the sweep that a user means: a path or URI, or a name below `runs`.
-
-    Raises:
-        SweepError: there is no such sweep; the message names those that there are.
-    """
-    candidates = places(where)
-    for storage in candidates:
-        if storage.exists(SPEC_FILE):
-            return storage
-    there = [name for name in Storage(RUNS).names() if Storage(RUNS).child(name).exists(SPEC_FILE)]
-    known = f"in {RUNS} there are: {', '.join(there)}" if there else f"there are none in {RUNS}"
-    looked = " or ".join(map(repr, [where, f"{RUNS}/{where}"][: len(candidates)]))
-    raise SweepError(f"no sweep at {looked} ({known}); `search run FILE` begins one")
-
-
-def read_spec(storage: Storage) -> SweepSpec:
-    """Returns what the sweep in a folder was last asked to do.
-
-    Raises:
-        SweepError: its file cannot be read.
-    """
-    try:
-        document = json.loads(storage.read(SPEC_FILE))
-    except FileNotFoundError:
-        raise SweepError(f"no sweep at {storage.uri}: it has no {SPEC_FILE}") from None
-    except ValueError as error:
-        raise SweepError(f"{storage.uri}/{SPEC_FILE} is damaged: {error}") from error
-    spec = sweep_file.read(document, source=f"{storage.uri}/{SPEC_FILE}")
-    # The folder may have been moved, or be reached by another way, since.
-    base, _, name = storage.uri.partition("?")[0].rstrip("/").rpartition("/")
-    if name != spec.name:
-        raise SweepError(
-            f"the folder {storage.uri} holds the sweep {spec.name!r}; a sweep's folder has its name: rename it back"
-        )
-    options = storage.uri.partition("?")[1:]
-    return dataclasses.replace(spec, storage=(base or "/") + "".join(options))
-
-
-def request_stop(storage: Storage) -> None:
-    """Asks the sweep in a folder to finish its epochs, save and end."""
-    ask_to_return(storage, "user", "the sweep was stopped")
 
 
 def final_sources(prepared: Prepared) -> list[Source]:
@@ -393,8 +166,9 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
     first_rung(prepared, prepared.space.defaults())
     lessons = warm_start.lessons(spec, storage, prepared.schema)
     searcher, scheduler = make_searcher(prepared, lessons), make_scheduler(prepared)
+    former = stopping.as_written(storage)
     with terminable(), Lock(storage) as lock:
-        storage.remove(STOP_FILE)
+        stopping.withdraw(storage, former)
         for part in ledger.quarantine():
             _log.warning("a part of the ledger cannot be read and was put aside: %s", part)
         if spec.warm_start and not storage.exists(SPEC_FILE):
@@ -412,7 +186,7 @@ def session(prepared: Prepared, *, command: str) -> Iterator[Session]:
             scheduler=scheduler,
         )
         conductor.replay(ledger.events())
-        conductor.call_back = lambda reason: _ask_for_budget(storage, reason)
+        conductor.call_back = lambda reason: stopping.request_for_budget(storage, reason)
         conductor.saved.update(_saved(prepared, storage, conductor.state))
         row = environment.session_row(spec, document, prepared.task, session=number, command=command)
         conductor.note("sessions", row)
@@ -472,9 +246,13 @@ def run(
             if not conductor.stopping and (spent := conductor.budget.spent()):
                 notifier.tell("budget", spent)
             why = _why_unfinished(conductor)
-            Retention(taken.storage, spec.checkpoints).apply(conductor.state)
+            with contextlib.suppress(StorageError):
+                Retention(taken.storage, spec.checkpoints).apply(conductor.state)
             if final and spec.final.models and not conductor.stopping and conductor.state.ranked():
-                summary = run_final(taken, crew, command=command, **(tell_final or {}))
+                try:
+                    summary = run_final(taken, crew, command=command, **(tell_final or {}))
+                except SweepStopped:
+                    conductor.stopping, why = True, "its final job was stopped"
     notifier.ended(is_finished=not conductor.stopping, why=why, final=summary)
     return Ending(finished=not conductor.stopping, why=why, state=conductor.state, storage=taken.storage, final=summary)
 
@@ -496,7 +274,7 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
             return False
         conductor.stopping = True
         with contextlib.suppress(Exception):
-            request_stop(taken.storage)
+            stopping.request(taken.storage)
         watcher.note("finishing the epochs that run, then saving; once more stops at once")
         return True
 
@@ -513,25 +291,19 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
         raise
     if conductor.stopping:
         return
-    if (asked_for := _asked_for(taken.storage)) == "budget":
-        taken.storage.remove(STOP_FILE)  # the final job has a budget of its own
-    conductor.stopping = asked_for == "user"
+    conductor.stopping = _is_stopped(taken.storage)
 
 
-def _asked_for(storage: Storage) -> str:
-    """Returns for what workers are asked to return, in the ledger's word, "" if they are not."""
-    asked_for = asked_to_return(storage)
-    return asked_for[0] if asked_for else ""
-
-
-def _ask_for_budget(storage: Storage, reason: str) -> bool:
-    """Asks workers to save and return, if nobody did; returns whether they are asked now."""
-    try:
-        if asked_to_return(storage) is None:
-            ask_to_return(storage, "budget", reason)
-    except StorageError:  # the conductor's flush sees to a storage that is away
-        return False
-    return True
+def _is_stopped(storage: Storage) -> bool:
+    """Returns whether a user has asked for an end just now; waits for a storage that is away."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return stopping.is_requested(storage, "user")
+        except StorageError as error:
+            if time.monotonic() >= until:
+                raise SweepAborted(f"the storage has been away for {PATIENCE_S:.0f} s: {error}") from error
+            time.sleep(POLL_S)
 
 
 def _fit(conductor: Conductor) -> None:
@@ -555,6 +327,7 @@ def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> Final
         crew=crew,
         command=command,
         environment=environment.of_session(taken.row),
+        check=taken.lock.check,
         **told,
     )
     summary = job.run()
@@ -594,7 +367,7 @@ def _check_begun(prepared: Prepared, *, go_on: bool, extend: bool) -> None:
             f"the task {prepared.spec.task} no longer has the parameters or metrics that the sweep {name!r} was "
             "begun with; use the code it was begun with, or begin a new sweep with `warm_start` from this one"
         )
-    if ledger.exists and (theirs := _other_data(ledger, prepared.spec, prepared.task)):
+    if ledger.exists and (theirs := other_data(ledger, prepared.spec, prepared.task)):
         raise TaskError(f"the sweep {name!r} {theirs}: bring back the data that it had, or begin a new sweep")
 
 
@@ -623,8 +396,10 @@ class _Beat:
             self._polled = now
             self._lock.check()
             with contextlib.suppress(StorageError):  # the conductor's flush sees to a storage that is away
-                if not self._conductor.stopping and _asked_for(self._storage) == "user":
+                if stopping.is_requested(self._storage, "user"):
                     self._conductor.stopping = True
+                elif self._conductor.stopping:
+                    stopping.request(self._storage)  # the storage was away when Ctrl-C came: workers do not know yet
         if now - self._retained >= RETENTION_S:
             self._retained = now
             self._conductor.flush()

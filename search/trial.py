@@ -8,7 +8,6 @@ process, and the driver sees it go.
 import contextlib
 import errno
 import faulthandler
-import json
 import logging
 import math
 import os
@@ -29,6 +28,7 @@ import psutil
 
 from results.errors import StorageError
 from results.storage import Storage
+from search import stopping
 from search.attempts import Attempt, Outcome, Progress
 from search.checkpoints import Checkpoint, Checkpoints, identity
 from search.errors import TrialFailed
@@ -47,7 +47,6 @@ PATIENCE_S = 60.0
 """How long a storage may be away before a trial that cannot read its checkpoint is given up here."""
 OUTPUT_LIMIT = 1_000_000
 """Characters that an attempt's task may print; the rest is dropped."""
-STOP_FILE = "stop.json"
 """While this lies in the sweep's folder, workers save and return after the epoch that they are at."""
 
 SCRATCH = "search-worker-"
@@ -73,7 +72,6 @@ class Worker:
             memory_limit_mb: a process that is larger after a trial is not used again; None for no limit.
         """
         self._storage, self._task_path, self._options = Storage(storage), task, dict(options)
-        self._asked_in = self._storage
         self._folder, self._limit_mb = folder, memory_limit_mb
         self._task: Any = None
         self._attempt: Attempt | None = None
@@ -272,8 +270,11 @@ class Worker:
         if now - self._asked_at >= ASK_S or at_once:
             self._asked_at = now
             with contextlib.suppress(StorageError):  # the driver sees to a storage that does not answer
-                return asked_to_return(self._asked_in)
+                return self._asked_to_stop()
         return None
+
+    def _asked_to_stop(self) -> tuple[str, str] | None:
+        return stopping.requested(self._storage)
 
     def _progress(
         self, rows: list[dict[str, Any]], outcome: Outcome | None, kind: str, reason: str, detail: str = ""
@@ -341,31 +342,6 @@ def _classified(error: BaseException, starting: bool) -> tuple[str, str]:
     if isinstance(own, str):
         return own, reason
     return ("build" if starting else "error"), reason
-
-
-def ask_to_return(storage: Storage, kind: str, reason: str) -> None:
-    """Asks the workers of the sweep in a folder to save and return, for a reason of the ledger's words.
-
-    Raises:
-        StorageError: the folder cannot be written.
-    """
-    storage.write(STOP_FILE, json.dumps({"time": time.time(), "kind": kind, "reason": reason}).encode())
-
-
-def asked_to_return(storage: Storage) -> tuple[str, str] | None:
-    """Returns why workers are asked to save and return, in the ledger's word and a sentence, or None.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
-    try:
-        document = json.loads(storage.read(STOP_FILE))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        document = None
-    document = document if isinstance(document, dict) else {}
-    return document.get("kind", "user"), document.get("reason", "the sweep was stopped")
 
 
 def let_go_of_models() -> None:

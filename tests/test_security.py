@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import secrets
 import stat
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     connection._make_token()
     first = path.read_text()
     assert len(first) == 64
+    assert list(path.parent.iterdir()) == [path]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)  # as Ray's own command leaves it
     connection._make_token()
@@ -48,6 +50,23 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     path.write_text("\n")
     with pytest.raises(SweepError, match="is empty, expected Ray's token"):
         connection._make_token()
+
+
+def test_of_two_drivers_that_make_the_token_at_once_both_have_the_same(tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    monkeypatch.setenv(connection.TOKEN_PATH, str(path))
+    monkeypatch.delenv(connection.TOKEN, raising=False)
+    draw = secrets.token_hex
+
+    def meanwhile(size):
+        if not path.exists():
+            path.write_text("of the first")
+        return draw(size)
+
+    monkeypatch.setattr(secrets, "token_hex", meanwhile)
+    connection._make_token()
+    assert path.read_text() == "of the first"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """`search final`."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,6 +9,7 @@ from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.options import json_option
 from results.cli.terminal import Terminal
 from search.cli.sending import ADDRESS_HELP, follow_option, send_known, sends
+from search.errors import SweepStopped
 
 
 def _length(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -69,10 +68,10 @@ def final(terminal: Terminal, sweep: str, as_json: bool, follow: bool, wall_time
         send_known(terminal, sweep)
         return
     from search import final as job
+    from search.folders import find
     from search.quantities import seconds
-    from search.sweep import find
 
-    with stoppable(terminal):
+    try:
         summary = job.run(
             find(sweep),
             wall_time_s=None if wall_time is None else seconds(wall_time),
@@ -80,22 +79,13 @@ def final(terminal: Terminal, sweep: str, as_json: bool, follow: bool, wall_time
             **telling(terminal),
             **asked,
         )
+    except SweepStopped as stopped:
+        terminal.note(f"Stopped: {stopped}")
+        click.get_current_context().exit(STOPPED)
     if as_json:
         terminal.json(summary.document())
     else:
         terminal.out(summary.text())
-
-
-@contextlib.contextmanager
-def stoppable(terminal: Terminal) -> Iterator[None]:
-    """Ends the command, for the length of a `with`, as Ctrl-C does if the final job was stopped on request."""
-    from search.errors import SweepStopped
-
-    try:
-        yield
-    except SweepStopped as stopped:
-        terminal.note(f"Stopped: {stopped}")
-        click.get_current_context().exit(STOPPED)
 
 
 def telling(terminal: Terminal) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def sends() -> bool:
 
 def send_sweep(terminal: Terminal, spec: "SweepSpec", file: Path) -> None:
     """Sends `search run` with its sweep file, once that is found in order here."""
+    from search.folders import folder_of
     from search.submission import check_shared
-    from search.sweep import folder_of
 
     check_shared(spec.storage, "--storage" if _given("storage") else f"{file}: storage")
     _check(spec, terminal.note)
@@ -157,7 +157,7 @@ def _needed(spec: "SweepSpec | None") -> list[Path]:
 
 def _kept(terminal: Terminal, sweep: str) -> "SweepSpec | None":
     """Returns what a sweep was last asked to do, None where this machine cannot read that."""
-    from search.sweep import read_spec
+    from search.folders import read_spec
 
     # Google's library would try for a quarter of an hour.
     place = f"{sweep}?retry_limit_seconds=10" if sweep.startswith("gs://") and "?" not in sweep else sweep
@@ -174,7 +174,7 @@ def _kept(terminal: Terminal, sweep: str) -> "SweepSpec | None":
 
 def _check(spec: "SweepSpec", say: Callable[[str], None]) -> None:
     """Finds mistakes here that would otherwise be found there, as far as this machine can."""
-    from search.sweep import prepare
+    from search.preparation import prepare
 
     try:
         prepare(spec)

@@ -38,9 +38,9 @@ def status(terminal: Terminal, sweep: str, watch: bool, address: str | None, as_
     if sends():
         ask(terminal, sweep)
         return
+    from search.folders import find, read_spec
     from search.snapshot import Limits
     from search.status import read
-    from search.sweep import find, read_spec
 
     storage = find(sweep)
     limits = Limits.of(read_spec(storage))

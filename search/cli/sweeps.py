@@ -12,7 +12,7 @@ import click
 
 from results.cli.commands import STOPPED, Command, pass_terminal
 from results.cli.terminal import Terminal
-from search.cli.final import stoppable, telling
+from search.cli.final import telling
 from search.cli.sending import ADDRESS_HELP, ask, asked_there_option, follow_option, send_known, send_sweep, sends
 from search.errors import SpecError
 
@@ -110,8 +110,9 @@ def stop(terminal: Terminal, sweep: str, wait: bool, address: str | None) -> Non
     if sends():
         ask(terminal, sweep)
         return
+    from search import stopping
+    from search.folders import find
     from search.lock import holder, is_alive
-    from search.sweep import find, request_stop
 
     storage = find(sweep)
 
@@ -122,8 +123,10 @@ def stop(terminal: Terminal, sweep: str, wait: bool, address: str | None) -> Non
     if not runs():
         terminal.out(f"{sweep} does not run.")
         return
-    request_stop(storage)
+    stopping.request(storage)
     while wait and runs():
+        if not stopping.is_requested(storage, "user"):  # a budget's request has taken its place at the same moment
+            stopping.request(storage)
         terminal.status(f"{sweep} finishes its epochs and saves")
         time.sleep(0.5)
     terminal.out(
@@ -149,7 +152,7 @@ def _changed(spec: "SweepSpec", options: dict[str, Any], names: tuple[str, ...])
 def _spec_of(sweep: str, file: Path | None) -> "SweepSpec":
     """Returns what a sweep was last asked to do, or what its file asks for now."""
     from search import sweep_file
-    from search.sweep import find, read_spec
+    from search.folders import find, read_spec
 
     kept = read_spec(find(sweep))
     if file is None:
@@ -160,17 +163,16 @@ def _spec_of(sweep: str, file: Path | None) -> "SweepSpec":
 def _conduct(terminal: Terminal, spec: "SweepSpec", options: dict[str, Any], **how: bool) -> None:
     from search.sweep import run as run_sweep
 
-    with stoppable(terminal):
-        ending = run_sweep(
-            spec,
-            command=" ".join(["search", *sys.argv[1:]]),
-            address=options["address"],
-            dashboard=options["dashboard"],
-            final=options["final"],
-            watch=_watch(terminal, spec),
-            tell_final=telling(terminal),
-            **how,
-        )
+    ending = run_sweep(
+        spec,
+        command=" ".join(["search", *sys.argv[1:]]),
+        address=options["address"],
+        dashboard=options["dashboard"],
+        final=options["final"],
+        watch=_watch(terminal, spec),
+        tell_final=telling(terminal),
+        **how,
+    )
     if options["as_json"]:
         terminal.json(_document(ending))
     else:

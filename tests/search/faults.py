@@ -20,7 +20,7 @@ from results.checking import check
 from results.ledger import Ledger
 from results.schema import TABLES
 from results.storage import Storage
-from search import sweep
+from search import folders, preparation, sweep
 from search.lock import process_start
 from search.scheduler import Decision
 from search.spec import CheckpointSettings, SchedulerSettings, SearcherSettings
@@ -162,7 +162,7 @@ class Subject:
 
     @property
     def place(self):
-        return sweep.folder_of(self.spec)
+        return folders.folder_of(self.spec)
 
     def start(self, *arguments, address=True):
         """Starts a driver: the first runs, later ones resume."""
@@ -393,8 +393,8 @@ def rebuilt(spec, events):
     Returns:
         The state of each.
     """
-    prepared = sweep.prepare(spec)
-    searcher, scheduler = sweep.make_searcher(prepared), sweep.make_scheduler(prepared)
+    prepared = preparation.prepare(spec)
+    searcher, scheduler = preparation.make_searcher(prepared), preparation.make_scheduler(prepared)
     state = SweepState(prepared.schema)
     sign = -1.0 if state.goal == "max" else 1.0
     names = ("trial", "epoch", "bracket", "rung", "value", "cutoff", "num_values", "verdict", "audited")
@@ -406,7 +406,7 @@ def rebuilt(spec, events):
         if table == "proposals":
             values = state.trials[row["trial"]].values
             searcher.add(row["trial"], values)
-            scheduler.start(row["trial"], first_rung=sweep.first_rung(prepared, values))
+            scheduler.start(row["trial"], first_rung=preparation.first_rung(prepared, values))
         elif table == "epochs":
             loss = state.loss(row["trial"], row["epoch"])
             earlier = state.trials[row["trial"]].decisions.get(row["epoch"])

@@ -4,7 +4,7 @@ import contextlib
 import random
 from pathlib import Path
 
-from search import sweep
+from search import preparation, stopping, sweep
 from search.spec import CheckpointSettings, FinalSettings, Objective, SchedulerSettings, SearcherSettings, SweepSpec
 from search.trial import Worker
 
@@ -45,7 +45,7 @@ def run(given, *, workers=2, steps=None, stop_at=None, flush_every=3, order=0):
         order: seeds which of the workers speaks next.
     """
     draw = random.Random(order)
-    prepared = sweep.prepare(given)
+    prepared = preparation.prepare(given)
     with contextlib.suppress(Killed), _dying_session(prepared) as taken:
         conductor = taken.conductor
         conductor.concurrency = workers
@@ -71,7 +71,7 @@ def run(given, *, workers=2, steps=None, stop_at=None, flush_every=3, order=0):
                 if steps is not None and said > steps:
                     raise Killed
                 if said == stop_at:
-                    sweep.request_stop(taken.storage)
+                    stopping.request(taken.storage)
                 if not conductor.report(trial, attempt.attempt, progress):
                     del crew[trial]
                 if said % flush_every == 0:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import sweep
+from search import preparation
 from search.attempts import Progress
 from search.shares import fitting
 from search.snapshot import Limits, take
@@ -36,8 +36,8 @@ def course(tmp_path):
     def make(*, concurrency=32, events=(), **given):
         spec = rig.spec(tmp_path, **{"trials": 100, "scheduler": SchedulerSettings(kind="none")} | given)
         clock, rows = SimpleNamespace(now=1000.0), Rows()
-        conductor = sweep.make_conductor(
-            sweep.prepare(spec), rows, session=1, concurrency=concurrency, clock=lambda: clock.now
+        conductor = preparation.make_conductor(
+            preparation.prepare(spec), rows, session=1, concurrency=concurrency, clock=lambda: clock.now
         )
         conductor.replay(events)
         return SimpleNamespace(conductor=conductor, clock=clock, rows=rows, limits=Limits.of(spec))

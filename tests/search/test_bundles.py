@@ -376,7 +376,7 @@ def test_trials_reruns_and_bundles_of_trials_never_look_at_test(sweep, tmp_path)
 
 
 def test_the_final_job_alone_opens_test_and_only_after_the_row_that_says_so(sweep):
-    from search import sweep as sweeps
+    from search import folders, preparation
     from search.crews import Here
     from search.final_job import FinalJob
     from search.spec import FinalSettings
@@ -385,7 +385,7 @@ def test_the_final_job_alone_opens_test_and_only_after_the_row_that_says_so(swee
     folder, log = sweep
     storage = Storage(folder)
     ledger = Ledger(storage)
-    spec = dataclasses.replace(sweeps.read_spec(storage), final=FinalSettings(models=2, seeds=2))
+    spec = dataclasses.replace(folders.read_spec(storage), final=FinalSettings(models=2, seeds=2))
     seen = []
 
     class Watching:
@@ -404,7 +404,7 @@ def test_the_final_job_alone_opens_test_and_only_after_the_row_that_says_so(swee
         state=SweepState(ledger.schema).replay(ledger.events()),
         writer=Writer(storage, ledger.schema, session=2, next_seq=ledger.last_seq + 1),
         storage=storage,
-        task=sweeps.prepare(spec).task,
+        task=preparation.prepare(spec).task,
         crew=Watching(),
     )
     job.note("sessions", {"session": 2})

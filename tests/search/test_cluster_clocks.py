@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from results.ledger import Ledger
-from search import sweep, trial
+from search import folders, preparation, sweep, trial
 from tests.search import faults, rig
 
 
@@ -19,7 +19,7 @@ def test_a_workers_clock_that_is_off_changes_no_duration(tmp_path, monkeypatch, 
     state = rig.run(given).state
     monkeypatch.undo()
     assert faults.outcome(state) == faults.outcome(rig.run(expected).state)
-    place = sweep.folder_of(given)
+    place = folders.folder_of(given)
     assert faults.problems(place) == []
     ends = Ledger(place).table("attempt_ends").to_pylist()
     assert all(0 <= end["wait_s"] < 60 and 0 <= end["wall_s"] < 60 for end in ends)
@@ -30,7 +30,7 @@ def test_a_workers_clock_that_is_off_changes_no_duration(tmp_path, monkeypatch, 
 def test_a_workers_wait_is_what_the_driver_saw(tmp_path):
     times = iter(range(0, 10_000, 7))
     given = rig.spec(tmp_path, trials=1, epochs=1)
-    prepared = sweep.prepare(given)
+    prepared = preparation.prepare(given)
     with sweep.session(prepared, command="a test") as taken:
         conductor = taken.conductor
         conductor._clock = lambda: float(next(times))
@@ -42,5 +42,5 @@ def test_a_workers_wait_is_what_the_driver_saw(tmp_path):
         conductor.report(0, attempt.attempt, worker.step())
         worker.close()
         conductor.flush()
-    (end,) = Ledger(sweep.folder_of(given)).table("attempt_ends").to_pylist()
+    (end,) = Ledger(folders.folder_of(given)).table("attempt_ends").to_pylist()
     assert 7 <= end["wait_s"] < 60  # by the driver's clock, whatever the worker's shows

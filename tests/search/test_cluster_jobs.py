@@ -105,6 +105,7 @@ class Looking:
                 [sys.executable, "-m", "search.cli", "run", "sent.toml", "--address", url or at["url"], *words],
                 env=at["env"], cwd=at["tree"], stdout=out, stderr=err,
             )  # fmt: skip
+        at["looking"].append(self.process)
 
     @property
     def out(self):
@@ -242,7 +243,11 @@ def laptop(cluster):
         (tree / name).write_text(HUSH)
     for words in (["init", "-q"], ["add", "-f", "sent_task.py", ".env", "id_ed25519"]):
         subprocess.run(["git", *words], cwd=tree, check=True)
-    return {**cluster, "tree": tree, "shared": str(cluster["folder"] / "shared"), "hold": hold}
+    looking = []
+    yield {**cluster, "tree": tree, "shared": str(cluster["folder"] / "shared"), "hold": hold, "looking": looking}
+    for process in looking:  # without its cluster, one that was not ended would go on looking
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")

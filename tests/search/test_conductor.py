@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from results.ledger import Ledger
-from search import sweep
+from search import folders, preparation, sweep
 from search.errors import SpecError, SweepError
 from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
@@ -16,7 +16,7 @@ from tests.search import rig
 
 
 def table(given, name):
-    return Ledger(sweep.folder_of(given)).table(name).to_pylist()
+    return Ledger(folders.folder_of(given)).table(name).to_pylist()
 
 
 def outcome(state):
@@ -36,7 +36,7 @@ def check_books(given, state):
         assert len(rows) == len(set(rows))
         assert {row[0] for row in rows} <= set(state.trials)
     assert {row["trial"] for row in table(given, "trials")} == set(state.trials)
-    seqs = [row["seq"] for _, row in Ledger(sweep.folder_of(given)).events()]
+    seqs = [row["seq"] for _, row in Ledger(folders.folder_of(given)).events()]
     assert seqs == list(range(len(seqs)))
 
 
@@ -96,9 +96,9 @@ def test_replay_comes_to_the_searcher_and_the_scheduler_that_there_were(tmp_path
                 searcher=SearcherSettings(kind=searcher, startup_trials=3),
             )
             live = rig.run(given)
-            prepared = sweep.prepare(given)
-            again = sweep.make_conductor(prepared, None, session=0, concurrency=2)
-            again.replay(Ledger(sweep.folder_of(given)).events())
+            prepared = preparation.prepare(given)
+            again = preparation.make_conductor(prepared, None, session=0, concurrency=2)
+            again.replay(Ledger(folders.folder_of(given)).events())
             assert again._scheduler.state() == live._scheduler.state()
             assert again._searcher.state() == live._searcher.state()
             assert outcome(again.state) == outcome(live.state)
@@ -144,8 +144,8 @@ def test_the_searcher_knows_extended_trials_by_what_they_came_to(tmp_path, kind)
     live = rig.run(more)
     told = [row["values"] for row in live._searcher.state()["trials"]]
     assert told == [[live.state.best_value(number)] for number in range(8)]
-    again = sweep.make_conductor(sweep.prepare(more), None, session=0, concurrency=2)
-    again.replay(Ledger(sweep.folder_of(more)).events())
+    again = preparation.make_conductor(preparation.prepare(more), None, session=0, concurrency=2)
+    again.replay(Ledger(folders.folder_of(more)).events())
     assert again._searcher.state() == live._searcher.state()
 
 
@@ -157,8 +157,8 @@ def test_replay_comes_to_the_rungs_of_an_extended_hyperband(tmp_path, order):
     rig.run(given, workers=3, order=order)
     more = dataclasses.replace(given, trials=20, epochs=27)
     live = rig.run(more, workers=3, order=order)
-    again = sweep.make_conductor(sweep.prepare(more), None, session=0, concurrency=3)
-    again.replay(Ledger(sweep.folder_of(more)).events())
+    again = preparation.make_conductor(preparation.prepare(more), None, session=0, concurrency=3)
+    again.replay(Ledger(folders.folder_of(more)).events())
     assert again._scheduler.state() == live._scheduler.state()
 
 
@@ -285,8 +285,8 @@ def test_a_sweep_starts_warm_from_another(tmp_path):
         searcher=SearcherSettings(kind="tpe", startup_trials=2),
         warm_start=(str(tmp_path / "a" / "rig"),),
     )
-    prepared = sweep.prepare(warm)
-    assert sweep.make_searcher(prepared).ask(0) != sweep.make_searcher(
+    prepared = preparation.prepare(warm)
+    assert preparation.make_searcher(prepared).ask(0) != preparation.make_searcher(
         dataclasses.replace(prepared, spec=dataclasses.replace(warm, warm_start=()))
     ).ask(0)
     check_books(warm, rig.run(warm).state)
@@ -303,20 +303,20 @@ def test_what_was_learnt_from_another_sweep_stays_whatever_becomes_of_it(tmp_pat
     rig.run(dataclasses.replace(first, trials=8))
 
     def again():
-        made = sweep.make_conductor(sweep.prepare(warm), None, session=0, concurrency=2)
-        made.replay(Ledger(sweep.folder_of(warm)).events())
+        made = preparation.make_conductor(preparation.prepare(warm), None, session=0, concurrency=2)
+        made.replay(Ledger(folders.folder_of(warm)).events())
         return made._searcher.state()
 
     assert again() == live._searcher.state()
     shutil.rmtree(tmp_path / "a")
     assert again() == live._searcher.state()
     check_books(dataclasses.replace(warm, trials=6), rig.run(dataclasses.replace(warm, trials=6)).state)
-    sweep.folder_of(warm).write("warm_start.json", b'[{"values": {}}]')
+    folders.folder_of(warm).write("warm_start.json", b'[{"values": {}}]')
     with pytest.raises(SweepError, match=r"warm_start\.json is damaged.*Bring it back, or remove it"):
         sweep.run(warm, go_on=True)
-    sweep.folder_of(warm).remove("warm_start.json")  # as of a sweep that began with an older version
+    folders.folder_of(warm).remove("warm_start.json")  # as of a sweep that began with an older version
     with pytest.raises(SpecError, match="there is no sweep at"):
-        sweep.prepare(warm)
+        preparation.prepare(warm)
 
 
 def test_a_folder_that_was_moved_is_found_and_one_that_was_renamed_is_refused(tmp_path):
@@ -324,8 +324,8 @@ def test_a_folder_that_was_moved_is_found_and_one_that_was_renamed_is_refused(tm
     rig.run(given)
     (tmp_path / "there").mkdir()
     (tmp_path / "here" / "rig").rename(tmp_path / "there" / "rig")
-    found = sweep.find(str(tmp_path / "there" / "rig"))
-    assert sweep.read_spec(found) == dataclasses.replace(given, storage=str(tmp_path / "there"))
+    found = folders.find(str(tmp_path / "there" / "rig"))
+    assert folders.read_spec(found) == dataclasses.replace(given, storage=str(tmp_path / "there"))
     (tmp_path / "there" / "rig").rename(tmp_path / "there" / "other")
     with pytest.raises(SweepError, match="holds the sweep 'rig'; a sweep's folder has its name"):
-        sweep.read_spec(sweep.find(str(tmp_path / "there" / "other")))
+        folders.read_spec(folders.find(str(tmp_path / "there" / "other")))

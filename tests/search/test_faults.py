@@ -16,7 +16,7 @@ import pytest
 from results.ledger import Ledger
 from results.places import Folder
 from results.schema import TABLES
-from search import checkpoints, conductor, sweep
+from search import checkpoints, conductor, folders, preparation, sweep
 from search.spec import CheckpointSettings, SchedulerSettings, SearcherSettings
 from search.state import ENDED
 from tests.search import faults, rig
@@ -42,7 +42,7 @@ def check_books(place, trials):
 def test_deaths_at_any_moment_leave_books_that_hold(tmp_path, scheduler):
     for number, searcher in enumerate(SEARCHERS):
         given, last, _ = faults.dying(tmp_path / searcher, scheduler, searcher, seed=number % 2)
-        place = sweep.folder_of(given)
+        place = folders.folder_of(given)
         check_books(place, given.trials)
         live = (last._searcher.state(), last._scheduler.state())
         assert json.loads(json.dumps(faults.rebuilt(given, Ledger(place).events()))) == json.loads(json.dumps(live))
@@ -60,7 +60,7 @@ def test_an_epoch_that_is_trained_again_is_not_judged_again(tmp_path):
     for steps in (5, 6, 7, 8):
         rig.run(given, steps=steps, flush_every=1, workers=3, order=steps)
     rig.run(given, workers=3)
-    check_books(sweep.folder_of(given), given.trials)
+    check_books(folders.folder_of(given), given.trials)
 
 
 def test_a_trial_whose_proposal_was_not_written_down_goes_on_from_what_it_had_saved(tmp_path):
@@ -72,7 +72,7 @@ def test_a_trial_whose_proposal_was_not_written_down_goes_on_from_what_it_had_sa
         scheduler=SchedulerSettings(kind="none"),
     )
     rig.run(given, steps=6, flush_every=10**6, workers=6, order=1)
-    place = sweep.folder_of(given)
+    place = folders.folder_of(given)
     assert not faults.state_of(place).trials
     saved = {}
     for trial in range(8):
@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch):
     disk = Disk(monkeypatch)
     disk.room = 50_000
     given = rig.spec(tmp_path, trials=8)
-    told, made = itertools.count(), sweep.make_conductor
+    told, made = itertools.count(), preparation.make_conductor
 
     def making(*args, **options):
         it = made(*args, **options)
@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "make_conductor", making)
     state = rig.run(given).state
     assert disk.refused > 3
-    check_books(sweep.folder_of(given), 8)
+    check_books(folders.folder_of(given), 8)
     assert {trial.state for trial in state.trials.values()} == {"completed", "stopped"}
     assert {trial.attempt for trial in state.trials.values()} == {1}
 
@@ -139,7 +139,7 @@ def test_a_disk_that_stays_full_ends_the_sweep_in_words_and_it_goes_on_later(tmp
         rig.run(given)
     disk.room = 10**9
     rig.run(given)
-    check_books(sweep.folder_of(given), 8)
+    check_books(folders.folder_of(given), 8)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_disk_that_stays_full_ends_the_sweep_in_words_and_it_goes_on_later(tmp
 def test_a_part_that_was_cut_short_is_made_up_for(tmp_path, table):
     given = rig.spec(tmp_path, trials=8)
     rig.run(given, steps=12, flush_every=2)
-    place = sweep.folder_of(given)
+    place = folders.folder_of(given)
     draw = random.Random(table)
     parts = sorted((Path(place.uri) / "ledger" / table).glob("*.parquet"))
     part = draw.choice(parts)

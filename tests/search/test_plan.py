@@ -8,9 +8,9 @@ from results.storage import Storage
 from search.errors import SpecError, TaskError
 from search.forecast import measured
 from search.plan import configurations, plan
+from search.preparation import make_conductor, prepare
 from search.space import Space
 from search.spec import FinalSettings, Objective, Point, SchedulerSettings, SweepSpec
-from search.sweep import make_conductor, prepare
 from search.sweep_file import document
 
 FAKE = Path(__file__).with_name("fake_task.py")

@@ -53,7 +53,9 @@ def test_the_own_task_is_short():
 
 
 def test_a_sweep_is_gone_on_with_by_its_file_wherever_its_storage_is_named_from(tmp_path, monkeypatch):
-    from search.sweep import _check_begun, folder_of, prepare
+    from search.folders import folder_of
+    from search.preparation import prepare
+    from search.sweep import _check_begun
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(

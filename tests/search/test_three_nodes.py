@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from results.ledger import Ledger
-from search import sweep
+from search import folders
 from tests.search import faults, rig
 
 pytestmark = pytest.mark.slow
@@ -184,7 +184,7 @@ def test_all_was_asked_for_a_token(nodes, tmp_path):
     finally:
         nodes.environment["RAY_AUTH_TOKEN"] = right
     assert "no Ray cluster answers" in subject.said
-    assert sweep.folder_of(subject.spec).exists("ledger") is False or not faults.state_of(subject.place).trials
+    assert folders.folder_of(subject.spec).exists("ledger") is False or not faults.state_of(subject.place).trials
 
 
 def test_a_connection_that_breaks_without_word_of_a_death_is_laid_to_the_machine():

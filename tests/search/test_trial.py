@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from results.storage import Storage
+from search import stopping
 from search.attempts import Attempt, Progress
 from search.checkpoints import SPEC_FILE
-from search.trial import STOP_FILE, Worker, _classified, ask_to_return, asked_to_return
+from search.trial import Worker, _classified
 
 FAKES = Path(__file__).parent / "fake_task.py"
 
@@ -202,11 +203,11 @@ def test_a_stopped_sweep_is_saved_after_the_epoch_that_runs(worker, monkeypatch,
     one, sweep = worker(), Storage(tmp_path / "sweep")
     one.begin(attempt(milestones=(1,), checkpoint_s=1e9))
     assert one.step().outcome is None
-    sweep.write(STOP_FILE, b"{}")
+    sweep.write(stopping.FILE, b"{}")
     told = one.step()
     assert (told.outcome, told.reason_kind) == ("paused", "user")
     assert [row["epoch"] for row in told.epochs] == [2]
-    sweep.remove(STOP_FILE)
+    sweep.remove(stopping.FILE)
     assert run(one, attempt=2, cause="resumed", known_epoch=2)[0].facts["from_epoch"] == 2
 
 
@@ -215,23 +216,23 @@ def test_before_a_long_epoch_a_worker_asks_whether_it_is_to_return_and_then_save
     one, sweep = worker(), Storage(tmp_path / "sweep")
     one.begin(attempt(milestones=(), checkpoint_s=1e9))
     assert [row["epoch"] for row in one.step().epochs] == [1]
-    ask_to_return(sweep, "budget", "the money is gone")
+    stopping.request(sweep, "budget", "the money is gone")
     told = one.step()
     assert (told.epochs, told.outcome, told.reason_kind, told.reason) == ((), "paused", "budget", "the money is gone")
-    sweep.remove(STOP_FILE)
+    sweep.remove(stopping.FILE)
     assert run(one, attempt=2, cause="resumed", known_epoch=1)[0].facts["from_epoch"] == 1
 
 
 def test_a_worker_begins_nothing_once_the_sweep_is_to_end(worker, tmp_path):
-    ask_to_return(Storage(tmp_path / "sweep"), "budget", "the time is over")
+    stopping.request(Storage(tmp_path / "sweep"), "budget", "the time is over")
     one = worker("Broken", how="start")  # which it would tell of
     assert [(told.outcome, told.reason_kind) for told in run(one)] == [("paused", "budget")]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"{}"])
 def test_whatever_the_file_holds_that_asks_for_an_end_it_is_the_users(tmp_path, text):
-    Storage(tmp_path).write(STOP_FILE, text)
-    assert asked_to_return(Storage(tmp_path)) == ("user", "the sweep was stopped")
+    Storage(tmp_path).write(stopping.FILE, text)
+    assert stopping.requested(Storage(tmp_path)) == ("user", "the sweep was stopped")
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(worker):
