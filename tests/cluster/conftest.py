@@ -9,7 +9,7 @@ import pytest
 from tests.cluster import lab as machines
 from tests.cluster.fault_table import FaultTable
 from tests.cluster.lab_sweeps import LabSweep
-from tests.cluster.ray_cluster import RayCluster
+from tests.cluster.ray_cluster import ALL, RayCluster, answer
 
 HERE = Path(__file__).resolve().parent
 BEGAN = time.monotonic()
@@ -62,26 +62,36 @@ def starting(lab, say):
     it.prepare()
     began = time.monotonic()
     it.up()
-    it.wait_for_nodes("head", "w1", "w2")
+    it.wait_for_nodes(*ALL)
     took_s = time.monotonic() - began
     say(f"ray up: all machines after {took_s:.0f} s")
     return it, took_s
 
 
-@pytest.fixture
-def cluster(starting, say):
-    """The cluster with all its machines, whatever the test before left behind."""
+@pytest.fixture(scope="session")
+def ready(starting, say):
+    """Returns the cluster with all its machines and no sweep, whatever the test before left behind."""
     it, _ = starting
-    if it.nodes() != {"head", "w1", "w2"}:
-        say("bringing the cluster back")
-        it.repair()
-    return it
+
+    def get():
+        if not it.is_ready():
+            say("bringing the cluster back")
+            it.repair()
+        return it
+
+    return get
+
+
+@pytest.fixture
+def cluster(ready):
+    """The cluster with all its machines, for one test."""
+    return ready()
 
 
 @pytest.fixture(scope="session")
-def undisturbed(starting, say):
+def undisturbed(ready, say):
     """The books of a sweep to which nothing happened."""
-    sweep = LabSweep(starting[0], "undisturbed")
+    sweep = LabSweep(ready(), "undisturbed")
     sweep.start()
     assert sweep.wait() == 0, sweep.said
     say("a sweep without faults is over")
@@ -104,11 +114,16 @@ def tunnel(cluster):
     """`ray dashboard` on the laptop; its address there."""
     log = cluster.lab.folder / "tunnel.log"
     process = cluster.start_in_tree("ray dashboard lab.yaml", log)
-    until = time.monotonic() + 60
-    while not cluster.laptop.listens(8265):
+    url, laptop = "http://127.0.0.1:8265", cluster.laptop
+    until = time.monotonic() + 120
+    while not (laptop.listens(8265) and answer(laptop, url)):  # the dashboard comes a while after its head
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.2)
-    yield "http://127.0.0.1:8265"
-    cluster.laptop.run("pkill -f '[r]ay dashboard'; pkill -f '[s]sh.*8265'", check=False)
+    yield url
+    laptop.run("pkill -f '[r]ay dashboard'; pkill -f '[s]sh.*8265'", check=False)
     process.wait(20)
+    until = time.monotonic() + 20
+    while laptop.listens(8265):
+        assert time.monotonic() < until, "the tunnel does not end"
+        time.sleep(0.2)

@@ -84,6 +84,8 @@ mount --bind "$disk/tmp" "$root/tmp"; mount --bind "$disk/tmp" "$root/var/tmp"; 
 mount -t tmpfs tmpfs "$root/run"; mkdir "$root/run/sshd"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount -t proc proc "$root/proc"
+# No connection that goes out, nor a port that somebody draws, takes one that Ray wants to have when it starts.
+{ echo 44217,44227,52365 > "$root/proc/sys/net/ipv4/ip_local_reserved_ports"; } 2>/dev/null || true
 [ ! -d "$root$LAB_HIDE" ] || mount -t tmpfs -o size=1m tmpfs "$root$LAB_HIDE"
 for place in $LAB_SHOW; do
     [ "$root$place" -ef "$place" ] || { mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; }
@@ -137,6 +139,7 @@ class Machine:
         self.disk = lab.folder / name
         self.home = self.disk / "home"
         self.pid = 0
+        self.is_connected = False
         self._process = None
         self._prepare()
 
@@ -212,13 +215,14 @@ class Machine:
         self.lab.ip("link", "set", f"to-{self.name}", "master", "switch", "up")
         for words in ("link set lo up", f"addr add {self.address}/24 dev eth0", "link set eth0 up"):
             _checked("nsenter", "--target", str(self.pid), "--net", "ip", *words.split())
+        self.is_connected = True
 
     def power_off(self):
         """Takes its power away: it says no word more, and no connection of its is closed."""
         self.unplug()
         os.kill(self.pid, signal.SIGKILL)
         assert self._process is not None
-        self._process.wait(20)
+        self._process.wait(60)
         self.pid = 0
         with contextlib.suppress(subprocess.CalledProcessError):  # the kernel takes it away soon anyway
             self.lab.ip("link", "del", f"to-{self.name}")
@@ -226,10 +230,12 @@ class Machine:
     def unplug(self):
         """Pulls its network cable."""
         self.lab.ip("link", "set", f"to-{self.name}", "down")
+        self.is_connected = False
 
     def plug(self):
         """Plugs it in again."""
         self.lab.ip("link", "set", f"to-{self.name}", "up")
+        self.is_connected = True
 
     def command(self, text):
         """A command line that runs a shell's text here as if somebody sat at the machine, in its home folder."""
@@ -368,8 +374,10 @@ class Lab:
         for name, machine in self.machines.items():
             patterns = ("console.log", "home/*.log", "tmp/ray/session_2*/logs/*.*")
             for path in (path for pattern in patterns for path in machine.disk.glob(pattern) if path.is_file()):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, folder / name / path.name)
+                kept = folder / name / path.relative_to(machine.disk)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(path, kept)
 
     def make_bucket(self):
         """Makes the bucket in the storage, which is on."""

@@ -12,6 +12,8 @@ from results.storage import Storage
 from tests.cluster.lab import ROOT, WATCHED
 from tests.search import faults
 
+SLOTS = {"w1": 2, "w2": 2}
+"""How many trainings each machine of the cluster does at a time."""
 TEXT = """
 [sweep]
 name = "{name}"
@@ -43,9 +45,9 @@ class Plan:
     """What a sweep is to do."""
 
     trials: int = 12
-    epochs: int = 12
+    epochs: int = 24
     epoch_s: float = 0.4
-    concurrency: int = 4
+    concurrency: int = sum(SLOTS.values())
     searcher: str = "random"
     scheduler: str = "none"
     models: int = 2
@@ -60,10 +62,10 @@ PLANS = {
     "undisturbed": Plan(),
     "power": Plan(),
     "cable": Plan(),
-    "added": Plan(trials=6, epochs=100, models=0),
+    "added": Plan(epochs=50, models=0),
     "driver": Plan(),
     "head": Plan(),
-    "storage": Plan(epochs=36),
+    "storage": Plan(),
     "clock": Plan(),
     "final": Plan(),
     "chorales": Plan(trials=2),
@@ -91,12 +93,19 @@ def sweep_files(lab):
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """An epoch that was trained: of which trial (by its seed), where, and when (ns of the machine below)."""
+    """An epoch that was trained: of which trial (by its seed), where, and when (ns of the machine below).
+
+    Trials and final trainings have a seed each; `worker` is the machine and the number of the process there.
+    """
 
     seed: str
     epoch: int
-    node: str
+    worker: tuple[str, int]
     when: int
+
+    @property
+    def node(self):
+        return self.worker[0]
 
 
 class LabSweep:
@@ -106,12 +115,11 @@ class LabSweep:
         self.cluster, self.lab, self.name, self.plan = cluster, cluster.lab, name, PLANS[name]
         self.watched = self.lab.watched / name
         self.uri = Storage(self.lab.storage).child(name).uri
-        self.started = 0
+        self._notes = {}
 
     def start(self, *words):
         """Sends it, or with `resume` and so on, what is to go on with it; the terminal is tmux on the head."""
         words = words or ("run", f"sweeps/lab/{self.name}.toml")
-        self.started += 1
         log, mark = f"~/{self.name}.log", f"~/{self.name}.exit"
         command = f"cd chorale-search && search {shlex.join(words)} --address auto >> {log} 2>&1; echo $? > {mark}"
         (self.cluster.head.home / f"{self.name}.exit").unlink(missing_ok=True)
@@ -143,24 +151,39 @@ class LabSweep:
             time.sleep(0.1)
         return self.status
 
-    def wait_for(self, condition, timeout=120):
+    def wait_for(self, condition, timeout=240):
         """Waits until a condition of its notes holds; returns them."""
         until = time.monotonic() + timeout
-        while not condition(notes := self.notes()):
-            if time.monotonic() > until or self.status is not None:
+        while True:
+            is_over = self.status is not None or time.monotonic() > until  # of this moment, so that no note comes later
+            if condition(notes := self.notes()):
+                return notes
+            if is_over:
                 raise TimeoutError(f"{self.name}: never came so far; it said\n{self.said[-1500:]}")
             time.sleep(0.05)
-        return notes
 
     def notes(self):
         """The epochs that were trained, in order."""
-        found = []
         if self.watched.exists():
             for path in self.watched.iterdir():
-                if not path.name.startswith("."):
-                    seed, epoch, _, when = path.name.split("-")
-                    found.append(Note(seed, int(epoch), path.read_text(), int(when)))
-        return sorted(found, key=lambda note: note.when)
+                if path.name not in self._notes:
+                    seed, epoch, pid, when = path.name.split("-")
+                    self._notes[path.name] = Note(seed, int(epoch), (path.read_text(), int(pid)), int(when))
+        return sorted(self._notes.values(), key=lambda note: note.when)
+
+    def under_way(self, notes, node):
+        """The last notes of the trainings that a machine is at and has begun to tell of."""
+        last = {note.seed: note for note in notes}
+        return [note for note in last.values() if note.node == node and note.epoch < self.plan.epochs]
+
+    def in_the_middle(self, notes, node):
+        """How many trainings a machine is in the middle of, so that a fault surely meets them there.
+
+        Returns:
+            0 if one of them is near its beginning or its end.
+        """
+        epochs = [note.epoch for note in self.under_way(notes, node)]
+        return len(epochs) if all(3 <= epoch <= self.plan.epochs - 8 for epoch in epochs) else 0
 
     def kill_driver(self):
         """Ends its driver with SIGKILL."""
@@ -185,16 +208,15 @@ class LabSweep:
             node: the machine.
 
         Returns:
-            For each training that it was doing, of a trial or a final one: seconds until its next epoch, anywhere.
+            For each training that it was doing, of a trial or a final one: seconds until its next epoch in another
+            process, anywhere; the one that it was in may go on without a network for a moment.
         """
-        last = {}
-        for note in self.notes():
-            if note.when <= fault:
-                last[note.seed] = note
-        hit = {seed for seed, note in last.items() if note.node == node and note.epoch < self.plan.epochs}
+        notes = self.notes()
+        hit = {note.seed: note for note in self.under_way([note for note in notes if note.when <= fault], node)}
         again = {}
-        for note in self.notes():
-            if note.seed in hit and note.when > fault and note.seed not in again and note.node != node:
-                again[note.seed] = (note.when - fault) / 1e9
-        assert set(again) == hit, f"not taken up again: {hit - set(again)}"
+        for note in notes:
+            if note.seed in hit and note.when > fault and note.worker != hit[note.seed].worker:
+                again.setdefault(note.seed, (note.when - fault) / 1e9)
+        assert hit, f"{node} was at nothing"
+        assert set(again) == set(hit), f"not taken up again: {set(hit) - set(again)}"
         return again

@@ -27,7 +27,7 @@ class _Noted:
         metrics = self.run.epoch()
         self.folder.mkdir(exist_ok=True)
         name = f"{self.seed}-{self.run.done}-{os.getpid()}-{time.monotonic_ns()}"
-        new = self.folder / f".{name}"
+        new = self.folder.with_name(f".{self.folder.name}-{name}")  # whoever is killed here leaves no half note there
         new.write_text(platform.node())
         new.rename(self.folder / name)
         return metrics

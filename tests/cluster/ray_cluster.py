@@ -4,12 +4,13 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import time
 
 import yaml
 
 from tests.cluster.lab import HOME, KEYS, ROOT
-from tests.cluster.lab_sweeps import sweep_files
+from tests.cluster.lab_sweeps import SLOTS, sweep_files
 
 TREE = ("bach", "results", "search", "sweeps", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 TESTS = ("tests/search/fake_task.py", "tests/cluster/lab_task.py")
@@ -19,7 +20,29 @@ INSTALLS = re.compile(r"pip install|findmnt")
 """Lines of the file that have no place here: all machines see one environment, and the storage is no folder."""
 SETTINGS = {"PYTHONPATH": f"{HOME}/{PROJECT}", "RAY_agent_register_timeout_ms": "100000"} | KEYS
 """Instead of installing the project; patience with a busy machine; and the storage's keys."""
-SLOTS = {"w1": 2, "w2": 2}
+ALL = ("head", *SLOTS)
+"""The machines that the cluster has when all is well."""
+AGENT_PORT = 52365
+"""Where each of them takes jobs from the head."""
+DRIVERS, WORKERS = "[b]in/search (run|resume)", "ray::[T]rialActor|ray::[t]rial-|ray::[C]rewMember"
+"""Processes of a sweep, on the head and elsewhere; the patterns do not match the commands that they stand in."""
+ASK = """
+import http.client, sys, urllib.error, urllib.request
+headers = {"Authorization": f"Bearer {sys.argv[2]}"} if sys.argv[2] else {}
+data = sys.argv[3].encode() if sys.argv[3] else None
+request = urllib.request.Request(sys.argv[1], data=data, headers=headers | {"Content-Type": "application/json"})
+try:
+    print(urllib.request.urlopen(request, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+except (OSError, http.client.HTTPException):
+    print(0)
+"""
+
+
+def answer(machine, url, token="", data=""):
+    """The HTTP status that a machine gets; 0 if nobody listens there, or does not speak HTTP."""
+    return int(machine.here(sys.executable, "-c", ASK, url, token, data))
 
 
 def cluster_file(text, lab, *, workers=("w1", "w2")):
@@ -103,11 +126,12 @@ class RayCluster:
             f"c = GcsClient(address='{self.head.address}:6379');"
             "print(json.dumps([n.node_manager_address for n in c.get_all_node_info().values() if n.state == 0]))"
         )
-        done = self.head.run(f"python -c {shlex.quote(code)}", check=False)
-        if done.returncode:
-            return set()
-        there = json.loads(done.stdout.strip().splitlines()[-1])
-        return {name for name, machine in self.lab.machines.items() if machine.address in there}
+        for _ in range(2):  # a busy head is asked again
+            done = self.head.run(f"timeout 50 python -c {shlex.quote(code)}", check=False)
+            if done.returncode == 0:
+                there = json.loads(done.stdout.strip().splitlines()[-1])
+                return {name for name, machine in self.lab.machines.items() if machine.address in there}
+        return set()
 
     def wait_for_nodes(self, *names, timeout=240):
         """Waits until the cluster has exactly these machines; returns how long it took, in seconds."""
@@ -118,14 +142,32 @@ class RayCluster:
             time.sleep(0.5)
         return time.monotonic() - began
 
+    def is_ready(self):
+        """Whether all machines are on, connected and in the cluster, and nobody's sweep runs there."""
+        there = (*ALL, "store")
+        return (
+            all(self.lab[name].is_on and self.lab[name].is_connected for name in there)
+            and all(self.lab[name].listens(AGENT_PORT) for name in ALL)  # one that was just switched on does not
+            and not self._has(DRIVERS, "head")
+            and self.nodes() == set(ALL)
+        )
+
     def repair(self):
-        """Sees to it that all machines are on, connected and in the cluster."""
-        for name in ("head", "w1", "w2", "store"):
+        """Sees to it that the cluster is ready, whatever a test has left behind that failed."""
+        for name in (*ALL, "store"):
             machine = self.lab[name]
             if machine.is_on:
                 machine.plug()
             else:
                 machine.boot()
+        self.head.run(f"pkill -KILL -f '{DRIVERS}'", check=False)
         if "head" not in self.nodes():
             self.up()
-        self.wait_for_nodes("head", "w1", "w2")
+        self.wait_for_nodes(*ALL)
+        until = time.monotonic() + 120
+        while any(self._has(WORKERS, name) for name in SLOTS) or not self.is_ready():
+            assert time.monotonic() < until, f"it does not come back: {self.nodes()}"
+            time.sleep(1)
+
+    def _has(self, pattern, name):
+        return self.lab[name].run(f"pgrep -f '{pattern}'", check=False).returncode == 0

@@ -1,6 +1,7 @@
 """Real models on real chorales, sent from the laptop through the tunnel; the laptop goes away and comes back."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,11 +23,14 @@ def test_a_sweep_of_chorales_is_sent_and_comes_back_with_its_model(cluster, tunn
     sent.wait(20)
 
     results = str(Path(sys.executable).with_name("results"))
+    job = re.search(r"runs on the cluster as job ([\w-]+)", said)
+    assert job, said
     while True:
-        done = cluster.in_tree(f"ray job list --address {tunnel}").stdout
-        if "SUCCEEDED" in done:
+        done = cluster.in_tree(f"ray job status --address {tunnel} {job[1]}").stdout
+        if f"{job[1]}' succeeded" in done:
             break
-        assert "FAILED" not in done, cluster.head.run("tail -50 /tmp/ray/session_latest/logs/job-driver-*.log").stdout
+        logs = f"tail -50 /tmp/ray/session_latest/logs/job-driver-{job[1]}.log"
+        assert not re.search("' failed|was stopped", done), cluster.head.run(logs).stdout
         assert time.monotonic() - began < 600, done
         time.sleep(2)
     say(f"the sweep of chorales has its model after {time.monotonic() - began:.0f} s")
