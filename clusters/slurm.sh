@@ -51,10 +51,10 @@ srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks-per-node=1 --exclude="$head" 
 sleep 20
 
 # The script's own shell runs on the head node, so the driver does.
+# Five minutes before the end: finish the epochs that run, save and end. (Bash has background jobs ignore INT.)
+trap 'kill -TERM $!' INT TERM
 search run "$SWEEP" --go-on --address "$address:$PORT" --storage "$STORAGE" &
 driver=$!
-# Five minutes before the end: finish the epochs that run, save and end. (Bash has background jobs ignore INT.)
-trap 'kill -TERM "$driver"' INT TERM
 status=0
 while kill -0 "$driver" 2>/dev/null; do wait "$driver" && status=0 || status=$?; done
 exit "$status"

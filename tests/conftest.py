@@ -1,5 +1,6 @@
 """Keeps test runs inside the checkout and alike from one machine to the next."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("repository", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "repository")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_by_others():
+    """Has no search for garbage go through what earlier modules left in the process.
+
+    Each final training lets go of models, which collects garbage; with TensorFlow loaded that is half a second a time.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
