@@ -189,6 +189,7 @@ def test_a_cache_that_cannot_be_written_costs_time_but_nothing_else(rebuilt, tmp
     assert "not cached" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_the_cache_at_once(tmp_path):
     program = (
         "import sys; from pathlib import Path; from bach.corpus import load;"

@@ -84,6 +84,7 @@ def test_another_library_finds_the_same_notes_in_our_midi(music, tempo):
     assert found.get_tempo_changes()[1] == pytest.approx([tempo], rel=1e-4)
 
 
+@pytest.mark.slow
 @given(music=chorales(most_notes=8))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_another_library_finds_the_same_notes_in_our_musicxml(folder, music):

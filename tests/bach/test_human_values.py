@@ -13,6 +13,7 @@ from bach.measures import COPIED_RUN, Reference, measure
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "measures.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "digits", "expected"),
     [

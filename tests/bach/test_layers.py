@@ -183,6 +183,7 @@ def sliding(layer, inputs):
     return np.stack(outputs, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [3, 16, 25, 41])
 def test_longer_sequences_are_read_through_a_sliding_window(length):
     block = {"heads": HEADS, "head_dim": DIM, "feed_forward": 8}

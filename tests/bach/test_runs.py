@@ -78,6 +78,7 @@ class Interrupted(Exception):
     """Stands for Ctrl-C, a lost machine, a killed process."""
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_to_the_same_end(finished, tmp_path):
     def stop_after_the_second(result):
         if result.epoch == 2:

@@ -150,6 +150,7 @@ def test_an_epoch_returns_what_is_declared(task, finished):
     assert finished[0][-1]["learning_rate"] == pytest.approx(0, abs=1e-5)  # the schedule spans the three epochs
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(task, finished, tmp_path):
     first = task.start(TINY, epochs=3, seed=4)
     first.epoch()
@@ -324,6 +325,7 @@ def whole(task, tmp_path_factory):
     return path, metrics
 
 
+@pytest.mark.slow
 def test_a_model_to_ship_has_learnt_from_valid_and_is_that_of_the_last_epoch(task, whole):
     path, metrics = whole
     assert metrics[0].keys() == task.metrics.keys()
@@ -346,6 +348,7 @@ def test_a_model_to_ship_has_a_score_on_test_alone(task, whole):
             ask(path, "valid")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_model_to_ship_goes_on_after_a_stop(task, whole, tmp_path):
     first = task.start_whole(TINY, epochs=2, seed=4)
     first.epoch()
@@ -368,6 +371,7 @@ def several(task, exported, tmp_path_factory):
     return exported, other, both
 
 
+@pytest.mark.slow
 def test_several_models_as_one_give_the_mean_of_their_probabilities(task, several):
     *members, both = (
         np.exp(predictor.log_probabilities([np.arange(80) % 47])[0]) for predictor in map(loaded, several)
@@ -383,6 +387,7 @@ def test_several_models_as_one_give_the_mean_of_their_probabilities(task, severa
     assert [member["seed"] for member in record["members"]] == [4, 5]
 
 
+@pytest.mark.slow
 def test_several_models_as_one_are_scored_sampled_and_used_as_any_other(task, several, tmp_path):
     scores = task.score(several[2], "valid")
     assert {"val_nll", "val_accuracy", "val_window_nll"} <= scores.keys()  # no epoch has measured them before

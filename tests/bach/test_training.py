@@ -100,6 +100,7 @@ def test_a_training_may_begin_with_a_later_epoch(finished):
     assert run.best == result
 
 
+@pytest.mark.slow
 def test_what_can_be_learnt_is_learnt():
     run = training(epochs=8, train=chorales(60), values={"train.ema": 0.0, "train.transposition": 0})
     results = list(run.run())
@@ -137,7 +138,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished):
     assert other.run_epoch().train_loss != finished.history[0].train_loss
 
 
-@pytest.mark.parametrize("family", ["transformer", pytest.param("conv_lstm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["transformer", "conv_lstm"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(family, tmp_path):
     whole = training(family, epochs=3)
     list(whole.run())

@@ -137,6 +137,7 @@ def test_a_fit_gives_what_training_gives(data):
     assert history["val_accuracy"] == pytest.approx([result.val_accuracy for result in expected], abs=0.01)
 
 
+@pytest.mark.slow
 def test_callbacks_see_the_weights_that_were_scored(data):
     hp, model = built()
     recorder = Recorder(data)
@@ -152,12 +153,14 @@ def test_the_model_is_left_with_its_best_weights(data):
     assert scored(model, data) == pytest.approx(min(history.history["val_nll"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_callback_may_stop_training(data):
     hp, model = built()
     history = ChoraleHyperModel().fit(hp, model, data, epochs=5, callbacks=[Recorder(data, stop_after=2)])
     assert len(history.history["val_nll"]) == 2
 
 
+@pytest.mark.slow
 def test_a_continued_trial_runs_the_epochs_that_are_left_from_its_own_weights(data):
     hp, model = built()
     first = ChoraleHyperModel().fit(hp, model, data, epochs=2)
@@ -186,6 +189,7 @@ def test_arguments_that_training_does_not_know_end_the_search(data):
         ChoraleHyperModel().fit(hp, model, data, data)
 
 
+@pytest.mark.slow
 def test_arrays_are_trained_on_in_the_way_of_keras(data):
     hp, model = built(**{"train.batch_size": 32})
     tokens = np.stack([encode(c.pitches) for c in data.splits["train"]])

@@ -65,6 +65,7 @@ def test_a_shorter_sequence_gives_the_beginning_of_a_longer_one(run, length):
     np.testing.assert_allclose(run(tokens[:, :length]), run(tokens)[:, :length], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_640_steps_are_read_in_one_go(run):
     tokens = sequences(1, 2560)
     outputs = run(tokens)

@@ -128,6 +128,7 @@ def test_once_a_budget_is_used_up_workers_are_asked_to_return_and_the_first_to_b
     assert one.conductor.is_finished()
 
 
+@pytest.mark.slow
 def test_what_a_budget_cut_off_was_saved_and_goes_on_once_there_is_more(tmp_path):
     log = tmp_path / "epochs trained"
     log.mkdir()

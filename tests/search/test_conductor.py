@@ -61,7 +61,13 @@ def test_the_same_seed_gives_the_same_trials_twice(tmp_path):
         assert len({str(t.values) for t in one.state.trials.values()}) > 6
 
 
-@pytest.mark.parametrize("kind", ["asha", "asha_promotion", "hyperband", "median", "none"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "asha",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("asha_promotion", "hyperband", "median", "none")),
+    ],
+)
 def test_a_driver_that_dies_loses_nothing_and_counts_nothing_twice(tmp_path, kind):
     draw = random.Random(kind)
     for place in range(6):
@@ -87,6 +93,7 @@ def test_with_one_worker_a_death_changes_nothing_of_what_comes_out(tmp_path):
     assert outcome(rig.run(broken, workers=1).state) == outcome(whole.state)
 
 
+@pytest.mark.slow
 def test_replay_comes_to_the_searcher_and_the_scheduler_that_there_were(tmp_path):
     for kind in ("asha", "asha_promotion", "hyperband", "median"):
         for searcher in ("tpe", "random", "cmaes"):
@@ -149,6 +156,7 @@ def test_the_searcher_knows_extended_trials_by_what_they_came_to(tmp_path, kind)
     assert again._searcher.state() == live._searcher.state()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0, 3, 7])
 def test_replay_comes_to_the_rungs_of_an_extended_hyperband(tmp_path, order):
     given = rig.spec(

@@ -76,6 +76,7 @@ def test_a_missing_package_is_named_with_how_to_get_it(spec, monkeypatch):
     assert "pip install not-installed-anywhere" in found.advice
 
 
+@pytest.mark.slow
 def test_as_many_workers_want_memory_as_have_a_gpu(spec):
     # There is not a single GPU for it here, however many cores there are.
     found = states(dataclasses.replace(spec, resources=ResourceSettings(cpus=0.01, gpus=100.0)))["memory"]

@@ -142,6 +142,7 @@ def test_a_disk_that_stays_full_ends_the_sweep_in_words_and_it_goes_on_later(tmp
     check_books(folders.folder_of(given), 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "table", ["sessions", "proposals", "attempts", "attempt_ends", "epochs", "decisions", "trials"]
 )

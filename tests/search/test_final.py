@@ -94,6 +94,7 @@ def test_the_bundle_holds_model_card_samples_and_checksums_that_are_right(sweep)
     assert "`cold` is marked: too long (size 4)" in (folder / "card.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("messages", [1, 4, 15, 16, 17, 18, 19])
 def test_a_job_that_died_goes_on_without_doing_anything_twice(tmp_path, messages):
     whole = Sweep(tmp_path, THREE)

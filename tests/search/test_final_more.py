@@ -172,6 +172,7 @@ def test_racing_with_one_seed_each_says_what_it_lacks(sweep):
     assert len(sweep.table("finals")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("messages", [33, 36, 37, 41])
 def test_a_job_that_died_while_racing_goes_on_as_if_it_had_not(tmp_path, messages):
     # 24 messages of first trainings, 6 of their pieces; then 5 for each training of racing.
@@ -266,6 +267,7 @@ def test_no_ensemble_is_judged_by_pieces_that_are_scores_of_something_else(tmp_p
     assert told.endswith("They are scores of something else; the single model is taken.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("messages", [20, 21, 22, 23, 24])
 def test_a_job_that_died_over_its_ensemble_makes_it_once(tmp_path, messages):
     whole, died, _ = killed(tmp_path, messages, ensemble="seeds")
@@ -313,6 +315,7 @@ def test_the_chosen_configuration_is_trained_on_all_data_and_shipped_and_its_sco
     assert len(sweep.table("openings")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("messages", [21, 23, 24, 25, 26, 27, 28, 30])
 def test_a_job_that_died_over_the_whole_model_trains_it_once(tmp_path, messages):
     whole, died, _ = killed(tmp_path, messages, whole=True)

@@ -349,6 +349,7 @@ def test_a_log_that_broke_off_is_read_again_when_its_job_has_ended(server):
     assert (outcome.status, shown, said) == (0, ["one", "two", "end"], [])
 
 
+@pytest.mark.slow
 def test_a_log_that_always_breaks_off_is_given_up(server):
     server.logs = ["one\ntwo…"]
     outcome, shown, said = followed(server)
