@@ -59,7 +59,7 @@ test: $(STAMP)  ## Run all tests that need no GPU and no cloud (at most 25 minut
 test-fast: $(STAMP)  ## Run the quick tests only (at most 3 minutes on 2 cores)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadscope -m "not slow" $(ARGS)
 
-test-cluster: $(STAMP)  ## Break a real `ray up` cluster in every way, on machines made of namespaces (root, Linux; at most 20 minutes)
+test-cluster: $(STAMP)  ## Break a real `ray up` cluster in every way, on machines made of namespaces (root, Linux; at most 25 minutes)
 	$(PY) -m pytest tests/cluster $(ARGS)
 
 check: $(STAMP)  ## Lint, check the format and the types (ruff, pyright); the tests are `make test`
