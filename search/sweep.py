@@ -1,8 +1,6 @@
 """A sweep from its file to its end: begun, interrupted, resumed, extended, stopped.
 
-run(spec)         begins a sweep, or goes on with one that was interrupted (`go_on=True`)
-resume(folder)    goes on with one, as its folder has it
-extend(folder)    gives one that is over more trials, epochs or time
+`run` begins a sweep, goes on with one that was interrupted (`go_on`), or gives one that is over more (`extend`).
 """
 
 import contextlib
@@ -45,23 +43,6 @@ RETENTION_S = 1.0
 """Checkpoints of trials that have ended are removed so soon, once the ledger knows of their end."""
 FIT_S = 5.0
 """How often the driver looks how large the cluster is."""
-
-
-def final_sources(prepared: Prepared) -> list[Source]:
-    """Returns the other sweeps whose trials the final job takes into account.
-
-    Raises:
-        SweepError: one cannot be ranked together with this sweep.
-    """
-
-    def located(where: str) -> tuple[Storage, SweepSpec]:
-        storage = find(where)
-        return storage, read_spec(storage)
-
-    return other_sources(prepared.spec, prepared.task, prepared.schema.objectives[0], located)
-
-
-# --- running ----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -289,9 +270,7 @@ def _run_trials(taken: Session, watcher: Watcher) -> None:
     except KeyboardInterrupt:
         conductor.close()
         raise
-    if conductor.stopping:
-        return
-    conductor.stopping = _is_stopped(taken.storage)
+    conductor.stopping = conductor.stopping or _is_stopped(taken.storage)
 
 
 def _is_stopped(storage: Storage) -> bool:
@@ -311,6 +290,20 @@ def _fit(conductor: Conductor) -> None:
     spec = conductor.spec
     if not spec.concurrency:
         conductor.concurrency = room(spec.resources)
+
+
+def final_sources(prepared: Prepared) -> list[Source]:
+    """Returns the other sweeps whose trials the final job takes into account.
+
+    Raises:
+        SweepError: one cannot be ranked together with this sweep.
+    """
+
+    def located(where: str) -> tuple[Storage, SweepSpec]:
+        storage = find(where)
+        return storage, read_spec(storage)
+
+    return other_sources(prepared.spec, prepared.task, prepared.schema.objectives[0], located)
 
 
 def run_final(taken: Session, crew: Crew, *, command: str, **told: Any) -> FinalSummary:
