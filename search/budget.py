@@ -1,6 +1,6 @@
 """What a sweep may use up, and how much of it is used: over all its sessions, without the time between them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from search.attempts import Attempt
 from search.shares import priced
@@ -9,32 +9,45 @@ from search.state import SweepState
 
 
 class Budget:
-    """A sweep's budgets."""
+    """A sweep's budgets.
 
-    def __init__(
-        self,
-        spec: SweepSpec,
-        state: SweepState,
-        running: Mapping[int, Attempt],
-        begun: Mapping[int, float],
-        clock: Callable[[], float],
-    ):
+    It is asked with each result, so what it takes to answer does not grow with the number of workers.
+
+    Attributes:
+        since: since when workers hold the attempts that they have begun (UTC seconds), by trial. One that waits for
+            room holds nothing.
+    """
+
+    def __init__(self, spec: SweepSpec, state: SweepState, clock: Callable[[], float]):
         """Takes what it is reckoned from.
 
         Args:
             spec: has the limits.
             state: has what ended attempts used.
-            running: the attempts that are out, as they are at any time.
-            begun: since when workers have those that they have begun, by trial. One that waits for room holds nothing.
             clock: UTC seconds.
         """
-        self._spec, self._state, self._running, self._begun, self._clock = spec, state, running, begun, clock
+        self._spec, self._state, self._clock = spec, state, clock
         self._earlier_s, self._opened = 0.0, clock()
+        self.since: dict[int, float] = {}
+        self._gpus, self._priced = _Held(), _Held()
 
     def begin(self) -> None:
         """Begins to count this session's time; the state has all events of those before it."""
         self._earlier_s = sum(last - first for first, last in self._state.spans.values())
         self._opened = self._clock()
+
+    def take(self, attempt: Attempt, since: float) -> None:
+        """Takes in that a worker holds an attempt since then (UTC seconds)."""
+        self.since[attempt.trial] = since
+        self._gpus.add(attempt.gpus, since - self._opened)
+        self._priced.add(priced(attempt), since - self._opened)
+
+    def give_back(self, attempt: Attempt) -> float:
+        """Takes in that a worker has let go of an attempt; returns since when it held it (UTC seconds)."""
+        since = self.since.pop(attempt.trial)
+        self._gpus.add(-attempt.gpus, since - self._opened)
+        self._priced.add(-priced(attempt), since - self._opened)
+        return since
 
     def spent(self) -> str | None:
         """Returns which budget is used up, in words, or None. The number of trials is not looked at."""
@@ -53,12 +66,27 @@ class Budget:
 
     def gpu_hours(self) -> float:
         """Returns how many hours of GPUs its trials have held."""
-        return (self._state.gpu_s + self._held(lambda attempt: attempt.gpus)) / 3600
+        return (self._state.gpu_s + self._gpus.used(self._clock() - self._opened)) / 3600
 
     def money(self) -> float:
         """Returns what its trials have cost: hours of what is priced, times the price."""
-        return (self._state.priced_s + self._held(priced)) / 3600 * (self._spec.price_per_hour or 0.0)
+        return (
+            (self._state.priced_s + self._priced.used(self._clock() - self._opened))
+            / 3600
+            * (self._spec.price_per_hour or 0.0)
+        )
 
-    def _held(self, share: Callable[[Attempt], float]) -> float:
-        now = self._clock()
-        return sum(share(self._running[trial]) * max(0.0, now - since) for trial, since in self._begun.items())
+
+class _Held:
+    """Shares that are held from different times on, summed up."""
+
+    def __init__(self):
+        self._share = self._share_times_since = 0.0
+
+    def add(self, share: float, since: float) -> None:
+        self._share += share
+        self._share_times_since += share * since
+
+    def used(self, now: float) -> float:
+        """Returns the sum of each share times the time for which it has been held."""
+        return max(0.0, self._share * now - self._share_times_since)

@@ -151,9 +151,8 @@ class Conductor:
         self._sign = -1.0 if schema.objectives[0][1] == "max" else 1.0
         self._waiting: deque[tuple[int, str]] = deque()
         self._running: dict[int, Attempt] = {}
-        self._begun: dict[int, float] = {}
         self._proposed: set[int] = set()
-        self.budget = Budget(spec, self.state, self._running, self._begun, clock)
+        self.budget = Budget(spec, self.state, clock)
         self._flushed = self._looked = clock()
         self._has_called_back = False
         self._storage_failed_at: float | None = None
@@ -322,8 +321,8 @@ class Conductor:
             ago_s: so long ago.
         """
         current = self._running.get(trial)
-        if current is not None and current.attempt == attempt and trial not in self._begun:
-            self._begun[trial] = max(current.handed_out, self._clock() - ago_s)
+        if current is not None and current.attempt == attempt and trial not in self.budget.since:
+            self.budget.take(current, max(current.handed_out, self._clock() - ago_s))
             self._emit("attempts", event_rows.of_attempt(current))
 
     def report(self, trial: int, attempt: int, progress: Progress) -> bool:
@@ -443,7 +442,7 @@ class Conductor:
         if current is not None:
             now = self._clock()
             self.began(trial, current.attempt)  # its row, if no worker ever did
-            since = min(now, self._begun.pop(trial))
+            since = min(now, self.budget.give_back(current))
             held_s, wait_s = now - since, max(0.0, since - current.handed_out)
             del self._running[trial]
         found = self.state.trials[trial]

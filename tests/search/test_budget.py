@@ -2,11 +2,15 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search import preparation
 from search.attempts import Progress
+from search.budget import Budget
 from search.shares import fitting
 from search.snapshot import Limits, take
 from search.spec import CheckpointSettings, ResourceSettings, SchedulerSettings
@@ -177,3 +181,25 @@ def test_a_long_final_job_does_not_keep_a_sweep_from_being_extended(course):
     again = course(events=one.rows.events, trials=2, wall_time_s=600.0)
     assert again.conductor.budget.wall_time_s() == 60
     assert again.conductor.next_attempt() is not None
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1e5), st.sampled_from([0.0, 0.25, 1.0, 8.0])), max_size=40)
+)
+def test_what_is_held_is_the_sum_over_all_that_hold_it(steps):
+    clock, held = SimpleNamespace(now=1.7e9), {}
+    spec: Any = SimpleNamespace(price_per_hour=3600.0)
+    ended: Any = SimpleNamespace(gpu_s=0.0, priced_s=0.0)
+    budget = Budget(spec, ended, lambda: clock.now)
+    for trial, wait_s, gpus in steps:
+        if trial in held:
+            since = budget.since[trial]
+            assert budget.give_back(held.pop(trial)) == since
+        else:
+            held[trial] = SimpleNamespace(trial=trial, gpus=gpus, cpus=2.0)
+            budget.take(held[trial], clock.now)
+        clock.now += wait_s
+        lasted = {trial: clock.now - since for trial, since in budget.since.items()}
+        gpu_s = sum(held[trial].gpus * s for trial, s in lasted.items())
+        assert budget.gpu_hours() * 3600 == pytest.approx(gpu_s, abs=0.01)
+        assert budget.money() == pytest.approx(sum((held[t].gpus or 2.0) * s for t, s in lasted.items()), abs=0.01)
