@@ -192,9 +192,8 @@ class Conductor:
         for trial in self.state.unfinished:
             if not self._waits_for_others(trial):
                 self._resume(trial)
-        for trial in self.state.trials.values():
-            if trial.state == "completed" and trial.epoch < self.spec.epochs:
-                self._wait(trial.trial, "extended")  # the sweep has been given more epochs, now or before it died
+        for trial in self.state.to_extend(self.spec.epochs):
+            self._wait(trial.trial, "extended")  # the sweep has been given more epochs, now or before it died
 
     def _resume(self, trial: TrialState) -> None:
         """Queues an unfinished trial again, or ends it if its last verdict or epoch says that it had ended."""

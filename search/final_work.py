@@ -99,7 +99,8 @@ class FinalWorker(Worker):
             self._task.export(self._run, folder)
 
     def _asked_to_stop(self) -> tuple[str, str] | None:
-        return stopping.requested(self._sweep) if stopping.is_requested(self._sweep, "user") else None
+        found = stopping.requested(self._sweep)
+        return found if found is not None and found[0] == "user" else None
 
 
 def model_folder(final: int) -> str:

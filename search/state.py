@@ -140,6 +140,10 @@ class SweepState:
         """Returns the trials that are in one of these states, by number."""
         return [self.trials[number] for number in sorted(self.numbers(*states))]
 
+    def to_extend(self, epochs: int) -> list[TrialState]:
+        """Returns the trials that completed when the sweep had fewer epochs than these, by number."""
+        return [trial for trial in self.in_states("completed") if trial.epoch < epochs]
+
     @property
     def ended(self) -> list[TrialState]:
         """Trials that completed, were stopped or failed, by number."""

@@ -12,7 +12,7 @@ from search.checkpoints import SPEC_FILE
 from search.errors import SweepError
 from search.lock import Holder, holder, is_alive
 from search.snapshot import Condition, Limits, Snapshot, take
-from search.state import SweepState, TrialState
+from search.state import SweepState
 
 OPEN = ("proposed", "running", "paused")
 """States that a driver which ended in order leaves no trial in."""
@@ -74,7 +74,7 @@ def read(
     seen = now()
     judged = condition(state, limits, alive=alive, left_lock=driver is not None)
     shot = take(state, limits, now=seen, storage=storage.uri, condition=judged)
-    left = len(state.unfinished) + len(_to_extend(state, limits))
+    left = len(state.unfinished) + len(state.to_extend(limits.epochs or 0))
     place = shlex.quote(storage.uri)
     advice = _advice(judged, driver, place, left=left, has_final_left=_has_final_left(storage, state))
     return Status(snapshot=shot, driver=driver, advice=advice)
@@ -95,7 +95,8 @@ def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool
     if left_lock or any(counts[each] for each in OPEN):
         return "dead"
     asked = any(trial.reason_kind == "user" for trial in state.trials.values() if trial.state == "unfinished")
-    complete = (limits.trials is None or len(state.trials) >= limits.trials) and not _to_extend(state, limits)
+    all_there = limits.trials is None or len(state.trials) >= limits.trials
+    complete = all_there and not state.to_extend(limits.epochs or 0)
     if asked or not state.trials:
         return "stopped"
     if complete:
@@ -103,11 +104,6 @@ def condition(state: SweepState, limits: Limits, *, alive: bool, left_lock: bool
     shot = take(state, limits, now=0.0, condition="finished")
     budgets = (use for use in shot.budget if use.name in ("wall_time_s", "gpu_hours", "money"))
     return "finished" if any(use.limit is not None and use.used >= use.limit for use in budgets) else "stopped"
-
-
-def _to_extend(state: SweepState, limits: Limits) -> list[TrialState]:
-    """Trials that had completed, and are to go on since the sweep was given more epochs."""
-    return [trial for trial in state.in_states("completed") if trial.epoch < (limits.epochs or 0)]
 
 
 def _has_final_left(storage: Storage, state: SweepState) -> bool:

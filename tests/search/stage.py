@@ -11,6 +11,7 @@ from results.storage import Storage
 from search import stopping
 from search.cli import main
 from search.crews import Here
+from search.errors import SweepAborted
 from search.final_trainings import FinalTrainingDone
 from search.trial import Worker
 from tests.search.final_sweep import TASKS
@@ -60,6 +61,17 @@ command = ["sh", "-c", "cat >> told.txt; echo >> told.txt"]
 
     def at(self, moment):
         self.moments.get(moment.replace(" ", "_"), lambda: None)()
+
+    def lose_the_lock(self, moment, monkeypatch):
+        """From this moment on, another driver has the sweep."""
+        taken = []
+
+        def check(lock):
+            if taken:
+                raise SweepAborted("another driver has taken this sweep over")
+
+        monkeypatch.setattr("search.lock.Lock.check", check)
+        self.moments[moment] = lambda: taken.append("by another")
 
     def stop(self):
         stopping.request(self.place)

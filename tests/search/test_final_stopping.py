@@ -270,15 +270,7 @@ def test_a_final_job_whose_storage_stays_away_says_how_it_goes_on(toy, monkeypat
 
 def test_a_final_job_that_has_lost_its_sweep_to_another_driver_writes_nothing_more(stage, monkeypatch):
     assert stage.search("run", stage.folder / "sweep.toml", "--no-final").exit_code == 0
-
-    taken = []
-
-    def check(lock):
-        if taken:
-            raise SweepAborted("another driver has taken this sweep over")
-
-    monkeypatch.setattr("search.lock.Lock.check", check)
-    stage.moments["training_0"] = lambda: taken.append("by another")
+    stage.lose_the_lock("training_0", monkeypatch)
     ended = stage.search("final", stage.place.uri)
     assert ended.exit_code == 1
     assert "another driver has taken this sweep over" in ended.output

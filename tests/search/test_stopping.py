@@ -132,14 +132,7 @@ def test_a_request_for_a_budget_takes_no_users_place(tmp_path):
 
 
 def test_the_final_job_of_a_run_that_has_lost_its_sweep_to_another_driver_writes_nothing_more(stage, monkeypatch):
-    taken = []
-
-    def check(lock):
-        if taken:
-            raise SweepAborted("another driver has taken this sweep over")
-
-    monkeypatch.setattr("search.lock.Lock.check", check)
-    stage.moments["training_0"] = lambda: taken.append("by another")
+    stage.lose_the_lock("training_0", monkeypatch)
     assert stage.run().exit_code == 1
     assert stage.table("openings") == []
 
